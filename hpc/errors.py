@@ -1,0 +1,64 @@
+"""What goes wrong, said for people: what happened, where, and how to fix it.
+
+UserError            one mistake that the person at the keyboard can mend
+└── UserErrors       several of them, found in one go
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """How a command or a rank ends. Slurm, shells and people read these."""
+
+    OK = 0
+    FAILED = 1
+    USAGE = 2
+    REFUSED = 3
+    NO_SLURM = 4
+    CONTINUE_LATER = 85
+    INTERRUPTED = 130
+
+
+class UserError(Exception):
+    """A mistake with its place (``file:line``) and its remedy."""
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        where: str | None = None,
+        fix: str | None = None,
+        exit_code: ExitCode = ExitCode.USAGE,
+    ) -> None:
+        super().__init__(what)
+        self.what = what
+        self.where = where
+        self.fix = fix
+        self.exit_code = exit_code
+
+    def __str__(self) -> str:
+        place = f"{self.where}: " if self.where else ""
+        remedy = f"\n    fix: {self.fix}" if self.fix else ""
+        return f"{place}{self.what}{remedy}"
+
+
+class UserErrors(UserError):
+    """Several mistakes reported together, so that one round of mending is enough."""
+
+    def __init__(self, problems: Sequence[UserError]) -> None:
+        super().__init__(f"{len(problems)} problems", exit_code=problems[0].exit_code)
+        self.problems = tuple(problems)
+
+    def __str__(self) -> str:
+        return "\n".join(str(problem) for problem in self.problems)
+
+
+def raise_all(problems: Sequence[UserError]) -> None:
+    """Raise one error for all problems; do nothing when there are none."""
+    if len(problems) == 1:
+        raise problems[0]
+    if problems:
+        raise UserErrors(problems)

@@ -1,0 +1,133 @@
+"""The names of everything inside a run directory, written down once.
+
+The run directory is a contract: whoever reads or writes one of these files takes its name from here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class RunPaths:
+    """The files of one run under ``root`` (``runs/CASE/RUN_ID``)."""
+
+    root: Path
+
+    @property
+    def case(self) -> str:
+        return self.root.parent.name
+
+    @property
+    def run_id(self) -> str:
+        return self.root.name
+
+    # What was asked for: written before the first job starts.
+    @property
+    def config(self) -> Path:
+        return self.root / "config.yaml"
+
+    @property
+    def plan(self) -> Path:
+        return self.root / "plan.json"
+
+    @property
+    def provenance(self) -> Path:
+        return self.root / "provenance.json"
+
+    @property
+    def job_script(self) -> Path:
+        return self.root / "job.sbatch"
+
+    @property
+    def submitit(self) -> Path:
+        return self.root / "submitit"
+
+    # What happened: written by the launcher and by the job.
+    @property
+    def events(self) -> Path:
+        return self.root / "events.jsonl"
+
+    @property
+    def status(self) -> Path:
+        return self.root / "status.json"
+
+    @property
+    def lease(self) -> Path:
+        return self.root / "lease.json"
+
+    @property
+    def stop_wish(self) -> Path:
+        return self.root / "stop.json"
+
+    @property
+    def logs(self) -> Path:
+        return self.root / "logs"
+
+    def rank_log(self, rank: int) -> Path:
+        return self.logs / f"rank_{rank}.log"
+
+    def rendezvous(self, attempt: int) -> Path:
+        """Where rank 0 of an attempt publishes the address that it has already bound."""
+        return self.root / "rendezvous" / f"attempt_{attempt}.json"
+
+    # What training keeps.
+    @property
+    def prepared(self) -> Path:
+        return self.root / "prepared"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.root / "checkpoints"
+
+    @property
+    def best(self) -> Path:
+        return self.root / "best"
+
+    @property
+    def metrics(self) -> Path:
+        return self.root / "metrics.jsonl"
+
+    @property
+    def speed(self) -> Path:
+        """Wall-clock measurements; apart from ``metrics``, which is equal in every repetition."""
+        return self.root / "speed.jsonl"
+
+    @property
+    def tensorboard(self) -> Path:
+        return self.root / "tensorboard"
+
+    # What training learnt about its data.
+    @property
+    def tokenizer(self) -> Path:
+        return self.root / "tokenizer.json"
+
+    @property
+    def asset_info(self) -> Path:
+        return self.root / "asset_info.json"
+
+    @property
+    def data_info(self) -> Path:
+        return self.root / "data_info.json"
+
+    @property
+    def norm_stats(self) -> Path:
+        return self.root / "norm_stats.json"
+
+    # The verdict.
+    @property
+    def training_log(self) -> Path:
+        return self.root / "training_log.json"
+
+    @property
+    def test_results(self) -> Path:
+        return self.root / "test_results.json"
+
+    @property
+    def predictions(self) -> Path:
+        return self.root / "predictions.parquet"
+
+    @property
+    def report(self) -> Path:
+        return self.root / "report.html"

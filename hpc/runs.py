@@ -1,0 +1,100 @@
+"""The workspace and its runs: where they are, which there are, and where one came from."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from hpc import shell
+from hpc.errors import UserError
+from hpc.ledger import History, Ledger
+from hpc.paths import RunPaths
+from hpc.text import suggestion
+
+RECORDED_PACKAGES = ("torch", "numpy", "pandas", "pyarrow", "submitit")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run directory with its history."""
+
+    paths: RunPaths
+    history: History
+
+    @property
+    def name(self) -> str:
+        return f"{self.paths.case}/{self.paths.run_id}"
+
+
+def find_root(start: Path | None = None) -> Path:
+    """Return the nearest directory at or above ``start`` that holds ``cases/``."""
+    here = (start or Path.cwd()).absolute()
+    chosen = os.environ.get("HPC_ROOT")
+    candidates = [Path(chosen).absolute()] if chosen else [here, *here.parents]
+    for candidate in candidates:
+        if (candidate / "cases").is_dir():
+            return candidate
+    raise UserError(
+        "there is no `cases` directory here or above",
+        where=chosen or str(here),
+        fix="go to the project's directory, or set HPC_ROOT to it",
+    )
+
+
+def open_run(paths: RunPaths) -> Run:
+    return Run(paths, Ledger(paths.events).history())
+
+
+def all_runs(root: Path) -> list[Run]:
+    """Return every run that was submitted, the newest last."""
+    found = [path.parent for path in (root / "runs").glob("*/*/events.jsonl")]
+    return [open_run(RunPaths(path)) for path in sorted(found, key=_last_change)]
+
+
+def find_run(root: Path, wanted: str | None) -> Run:
+    """Return the newest run of a case, or the one that ``CASE/RUN_ID`` or a prefix of RUN_ID names."""
+    runs = all_runs(root)
+    if not runs:
+        raise UserError("there are no runs yet", where=str(root / "runs"), fix="start one: hpc submit CASE")
+    matching = [run for run in runs if wanted is None or _is_named(run, wanted)]
+    if matching:
+        return matching[-1]
+    names = {run.paths.case for run in runs} | {run.name for run in runs}
+    raise UserError(f"no run is called {wanted!r}", fix=suggestion(wanted or "", names))
+
+
+def provenance(root: Path) -> dict[str, Any]:
+    """Return what a result depends on besides its configuration: code, packages, machine."""
+    commit = shell.run(["git", "-C", str(root), "rev-parse", "HEAD"], timeout_s=10)
+    diff = shell.run(["git", "-C", str(root), "diff", "HEAD"], timeout_s=20)
+    return {
+        "commit": commit.out.strip() if commit.is_ok else None,
+        "uncommitted_changes": diff.out if diff.is_ok else None,
+        "python": sys.version.split()[0],
+        "packages": dict(_packages()),
+        "host": platform.node(),
+        "system": platform.platform(),
+        "user": os.environ.get("USER"),
+    }
+
+
+def _packages() -> Iterator[tuple[str, str]]:
+    for name in RECORDED_PACKAGES:
+        try:
+            yield name, metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+
+
+def _last_change(path: Path) -> float:
+    return (path / "events.jsonl").stat().st_mtime
+
+
+def _is_named(run: Run, wanted: str) -> bool:
+    return wanted in (run.paths.case, run.name, str(run.paths.root)) or run.paths.run_id.startswith(wanted)
