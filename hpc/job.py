@@ -1,4 +1,4 @@
-"""What a job does: on Slurm one attempt under the batch shell, on this machine attempts until the run ends."""
+"""What a job does: on Slurm one attempt under the batch shell, on this machine all attempts of a run."""
 
 from __future__ import annotations
 
@@ -60,14 +60,16 @@ class SlurmBatch:
         return facts is not None and not explain_state(facts.state).is_over
 
     def carry_on(self, paths: RunPaths) -> None:
-        """Go back to the queue; where Slurm refuses, leave a successor that starts when this job has ended."""
+        """Go back to the queue; where Slurm refuses, leave a successor that starts after this job."""
         refusal = scheduler.requeue(self.job_id)
         if refusal is None:
             return
         successor = scheduler.submit_after(self.job_id, paths.job_script, runs.find_root())
         ledger = Ledger(paths.events)
         if isinstance(successor, Refusal):
-            ledger.append("warning", text=f"neither requeue ({refusal.text}) nor successor ({successor.text})")
+            ledger.append(
+                "warning", text=f"neither requeue ({refusal.text}) nor successor ({successor.text})"
+            )
             raise UserError(
                 f"Slurm refuses to requeue job {self.job_id} ({refusal.text}) and to take a successor"
                 f" ({successor.text})",
@@ -83,9 +85,11 @@ class LocalMachine:
     """Ranks as processes of this machine; the allocation ends ``limit_s`` after each attempt's start."""
 
     name = "local"
-    nodes = ()
+    nodes: tuple[str, ...] = ()
 
-    def __init__(self, paths: RunPaths, *, job_id: str, num_tasks: int, command: Sequence[str], limit_s: float) -> None:
+    def __init__(
+        self, paths: RunPaths, *, job_id: str, num_tasks: int, command: Sequence[str], limit_s: float
+    ) -> None:
         self.paths = paths
         self.job_id = job_id
         self.num_tasks = num_tasks
@@ -96,7 +100,11 @@ class LocalMachine:
     def start(self, environ: Mapping[str, str]) -> list[Popen[bytes]]:
         self.paths.logs.mkdir(parents=True, exist_ok=True)
         num_threads = max(1, len(os.sched_getaffinity(0)) // self.num_tasks)
-        shared = {"OMP_NUM_THREADS": str(num_threads), "PYTHONUNBUFFERED": "1", **shell.without_slurm(environ)}
+        shared = {
+            "OMP_NUM_THREADS": str(num_threads),
+            "PYTHONUNBUFFERED": "1",
+            **shell.without_slurm(environ),
+        }
         return [
             shell.start(
                 self.command,

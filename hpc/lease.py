@@ -1,9 +1,9 @@
 """Who may write into a run directory: one attempt at a time, known by a token.
 
-The batch side of an attempt takes the lease, renews it while it lives and gives it back. A job compares its own
-token with the file before every commit; an attempt that was thought dead and wakes up finds another token and
-must not write. The files of an exact run are the same whoever writes them, so the instant between the look and
-the rename does no harm.
+The batch side of an attempt takes the lease, renews it while it lives and gives it back. A job compares its
+own token with the file before every commit; an attempt that was thought dead and wakes up finds another token
+and must not write. The files of an exact run are the same whoever writes them, so the instant between the
+look and the rename does no harm.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def is_held(path: Path, token: str) -> bool:
 
 
 def is_alive(path: Path, holder: Lease, is_running: Callable[[str], bool | None]) -> bool:
-    """Say whether a holder still lives: by the scheduler's word, else by its process, else by its last sign."""
+    """Say whether a holder lives: by the scheduler's word, else by its process, else by its last sign."""
     answer = is_running(holder.job_id)
     if answer is not None:
         return answer

@@ -1,8 +1,8 @@
 """What happened to a run, attempt by attempt: an append-only file that every writer adds lines to.
 
-The launcher writes ``submitted``, ``attempt_started``, ``attempt_ended``, ``hold_lifted``, ``cancelled`` and
-``vanished``; rank 0 writes ``resumed``, ``checkpoint``, ``stop_agreed``, ``finished`` and ``warning``. Status,
-restart decisions and reports are reduced from these lines, so they hold without Slurm's accounting.
+The launcher writes ``submitted``, ``attempt_started``, ``attempt_ended``, ``hold_lifted``, ``cancelled``
+and ``vanished``; rank 0 writes ``resumed``, ``checkpoint``, ``stop_agreed``, ``finished`` and ``warning``.
+Status, restart decisions and reports are reduced from these lines, so they hold without Slurm's accounting.
 """
 
 from __future__ import annotations
@@ -106,16 +106,8 @@ def reduce(rows: Iterable[Row]) -> History:
 
 def _fold(history: History, row: Row) -> History:
     match row:
-        case {"kind": "submitted", "job_id": str(job_id)} if job_id in history.job_ids:
-            return history
-        case {"kind": "submitted", "job_id": str(job_id), **rest}:
-            forgiven = history.num_forgiven if rest.get("successor_of") else len(history.attempts)
-            return replace(
-                _with_job(history, job_id),
-                executor=rest.get("executor"),
-                is_cancelled=False,
-                num_forgiven=forgiven,
-            )
+        case {"kind": "submitted", "job_id": str(job_id)}:
+            return _fold_submit(history, job_id, row)
         case {"kind": "attempt_started", "attempt": int(number), "job_id": str(job_id), "time": started}:
             attempt = Attempt(number, job_id, tuple(row.get("nodes", ())), started)
             return replace(_with_job(history, job_id), attempts=(*history.attempts, attempt))
@@ -130,6 +122,18 @@ def _fold(history: History, row: Row) -> History:
         case {"attempt": int(number)}:
             return _fold_attempt(history, number, row)
     return history
+
+
+def _fold_submit(history: History, job_id: str, row: Row) -> History:
+    if job_id in history.job_ids:
+        return history
+    is_by_person = not row.get("successor_of")
+    return replace(
+        _with_job(history, job_id),
+        executor=row.get("executor"),
+        is_cancelled=False,
+        num_forgiven=len(history.attempts) if is_by_person else history.num_forgiven,
+    )
 
 
 def _fold_attempt(history: History, number: int, row: Row) -> History:

@@ -49,7 +49,9 @@ def hostnames(node_list: str) -> tuple[str, ...]:
 
 
 def any_node_down(nodes: Sequence[str]) -> bool:
-    answer = shell.run(["sinfo", "--noheader", "--nodes", ",".join(nodes), "--format=%T"], timeout_s=TIMEOUT_S)
+    answer = shell.run(
+        ["sinfo", "--noheader", "--nodes", ",".join(nodes), "--format=%T"], timeout_s=TIMEOUT_S
+    )
     return answer.is_ok and "down" in answer.out
 
 

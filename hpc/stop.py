@@ -1,7 +1,7 @@
-"""Stopping together: a wish is set by a signal, the deadline or the launcher; ranks agree at a step boundary.
+"""Stopping together: a signal, the deadline or the launcher sets a wish; ranks agree at a step boundary.
 
-No signal needs to arrive: the deadline is compared with the measured times of a step, an evaluation and a save.
-The collective is injected, so this module knows nothing of torch.
+No signal needs to arrive: the deadline is compared with what steps, evaluations and saves were measured to
+take. The collective is injected, so this module knows nothing of torch.
 """
 
 from __future__ import annotations
@@ -84,6 +84,15 @@ class Stop:
 
         for number in STOP_SIGNALS:
             signal.signal(number, wish)
+
+    @staticmethod
+    def ignore() -> None:
+        """Let no signal cut the way out short: the first rank to leave makes srun terminate the others.
+
+        Python puts its own handlers back to the default when it shuts down; an ignored signal stays ignored.
+        """
+        for number in STOP_SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
 
     def measured(self, kind: Kind, seconds: float) -> None:
         """Remember how long a step, an evaluation or a save took."""

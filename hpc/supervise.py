@@ -16,8 +16,8 @@ from typing import Protocol
 
 from hpc import jobenv, lease, records
 from hpc.errors import ExitCode, UserError
-from hpc.ledger import Attempt, History, Ledger
 from hpc.lease import Lease
+from hpc.ledger import Attempt, History, Ledger
 from hpc.paths import RunPaths
 from hpc.verdict import Circumstance, Decision, Verdict, judge, stalled_reason
 
@@ -57,7 +57,7 @@ class RetryLimits:
 
 
 def carry_attempt(paths: RunPaths, platform: Platform, limits: RetryLimits) -> Verdict:
-    """Run one attempt to its end and return the verdict; the ledger holds it before anything follows from it."""
+    """Run one attempt to its end; return the verdict, which the ledger holds before anything follows from it."""
     ledger = Ledger(paths.events)
     history = ledger.history()
     if history.finished:
@@ -67,7 +67,9 @@ def carry_attempt(paths: RunPaths, platform: Platform, limits: RetryLimits) -> V
     _close_lost_attempt(ledger, history, platform.job_id)
     reason = stalled_reason(ledger.history(), limits.max_stalled)
     if reason:
-        raise UserError(f"{paths.case}/{paths.run_id} is not started again: {reason}", exit_code=ExitCode.REFUSED)
+        raise UserError(
+            f"{paths.case}/{paths.run_id} is not started again: {reason}", exit_code=ExitCode.REFUSED
+        )
     mine = lease.new(attempt=len(history.attempts) + 1, job_id=platform.job_id)
     lease.take(paths.lease, mine, is_running=platform.is_running)
     _open_attempt(ledger, paths, platform, mine)

@@ -57,8 +57,8 @@ def judge(
 ) -> Verdict:
     """Return the verdict on the attempt that just ended with ``exit_code``.
 
-    ``stop_cause`` is what the ranks agreed on, None when they left without agreeing. ``history`` ends with this
-    attempt, whose commits it already tells.
+    ``stop_cause`` is what the ranks agreed on, None when they left without agreeing. ``history`` ends with
+    this attempt, whose commits it already tells.
     """
     if circumstance is Circumstance.SUPERSEDED:
         return Verdict("superseded", Decision.LEAVE, "another attempt has taken the run over")

@@ -1,8 +1,8 @@
 """YAML whose scalars stay as they were typed, and errors that point at the line.
 
 A stock loader turns the tickers ON and NO into booleans, 000660 into 432 and 1:30:00 into 5400. Here every
-scalar is text until a schema converts it; only an empty value, ``~`` and ``null`` mean nothing. A tree is made
-of dicts, lists and ``Leaf``; each leaf knows its origin.
+scalar is text until a schema converts it; only an empty value, ``~`` and ``null`` mean nothing. A tree is
+made of dicts, lists and ``Leaf``; each leaf knows its origin.
 """
 
 from __future__ import annotations
@@ -177,6 +177,7 @@ def _override_value(text: str) -> Tree:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.YAMLError:
         raise UserError(f"{text!r} is not a list", where=COMMAND_LINE, fix="write [a, b, c]") from None
+    assert node is not None
     return _moved(_convert(node, COMMAND_LINE))
 
 
@@ -241,4 +242,8 @@ def _inline(value: Tree) -> str:
 
 def _scalar(text: str) -> str:
     is_safe = _PLAIN.fullmatch(text) and text not in NOTHING and not text.startswith(("-", "."))
-    return text if is_safe and not text.endswith(":") and ": " not in text else json.dumps(text, ensure_ascii=False)
+    return (
+        text
+        if is_safe and not text.endswith(":") and ": " not in text
+        else json.dumps(text, ensure_ascii=False)
+    )

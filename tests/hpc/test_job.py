@@ -26,7 +26,8 @@ from hpc.paths import RunPaths
 from hpc.stop import Stop
 env, paths = JobEnv.read(), RunPaths(Path(sys.argv[1]))
 ledger = Ledger(paths.events)
-stop = Stop(deadline=env.deadline, wish_file=paths.stop_wish, attempt=env.attempt, margin_s=0.2, check_every_s=0.05)
+quick = {"margin_s": 0.2, "check_every_s": 0.05}
+stop = Stop(deadline=env.deadline, wish_file=paths.stop_wish, attempt=env.attempt, **quick)
 stop.listen()
 print("rank", env.rank, "of", env.world_size, "attempt", env.attempt, flush=True)
 def commit(step):
@@ -48,7 +49,9 @@ def work_until_told():
 """
 
 
-def local_run(tmp_path: Path, body: str, *, num_tasks: int = 2, limit_s: float = 60.0, max_stalled: int = 2) -> LocalRun:
+def local_run(
+    tmp_path: Path, body: str, *, num_tasks: int = 2, limit_s: float = 60.0, max_stalled: int = 2
+) -> LocalRun:
     program = tmp_path / "rank.py"
     program.write_text(RANK + body)
     run_dir = tmp_path / "runs" / "toy" / "one"
@@ -118,9 +121,7 @@ def test_the_time_limit_reaches_the_ranks_without_a_signal(tmp_path: Path) -> No
     assert Ledger(RunPaths(run.run_dir).events).history().attempts[0].cause == "deadline"
 
 
-@pytest.mark.parametrize(
-    ("number", "state"), [(signal.SIGTERM, "cancelled"), (signal.SIGUSR2, "deadline")]
-)
+@pytest.mark.parametrize(("number", "state"), [(signal.SIGTERM, "cancelled"), (signal.SIGUSR2, "deadline")])
 def test_terminating_the_batch_side_ends_the_run_and_usr2_only_the_attempt(
     tmp_path: Path, number: signal.Signals, state: str
 ) -> None:

@@ -24,7 +24,7 @@ def path(tmp_path: Path) -> Path:
 def test_a_second_job_is_refused_while_the_first_lives(path: Path) -> None:
     lease.take(path, lease.new(attempt=1, job_id="7"), is_running=nobody_to_ask)
 
-    with pytest.raises(UserError, match="job 7 on .* is at work"):
+    with pytest.raises(UserError, match=r"job 7 on .* is at work"):
         lease.take(path, lease.new(attempt=2, job_id="8"), is_running=nobody_to_ask)
 
 

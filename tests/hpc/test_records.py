@@ -1,7 +1,6 @@
 """Files that survive a kill at any instant."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -81,7 +80,7 @@ def test_a_failed_write_leaves_the_old_content_and_no_litter(tmp_path: Path) -> 
         records.write_json(path, {"new": float("nan")})
 
     assert records.read_json(path) == {"old": True}
-    assert os.listdir(tmp_path) == ["state.json"]
+    assert list(tmp_path.iterdir()) == [path]
 
 
 @pytest.mark.parametrize("content", ["", "{", "[1, 2]", "null"])

@@ -59,7 +59,8 @@ def test_a_forked_worker_that_gets_the_signal_changes_nothing() -> None:
 @pytest.mark.parametrize(
     ("left_s", "evaluates", "leaves"),
     [
-        # a step of 2 s, a save of 4 s (counted 1.5 times), 1 s between talks, 5 s of margin: 14 s; 10 s more to evaluate
+        # a step of 2 s, a save of 4 s (counted 1.5 times), 1 s between talks, 5 s of margin: 14 s;
+        # 10 s more to evaluate
         (14.5, False, False),
         (13.5, False, True),
         (23.5, True, True),

@@ -72,7 +72,8 @@ def test_preemptions_without_a_new_step_do_not_count() -> None:
         {"kind": "attempt_started", "attempt": number, "job_id": "7", "time": 0.0} for number in range(1, 5)
     ]
     ends = [
-        {"kind": "attempt_ended", "attempt": number, "cause": "preempted", "time": 0.0} for number in (1, 2, 3)
+        {"kind": "attempt_ended", "attempt": number, "cause": "preempted", "time": 0.0}
+        for number in (1, 2, 3)
     ]
     past = reduce([*rows, *ends])
 
@@ -119,6 +120,9 @@ def test_the_number_of_attempts_can_be_bounded() -> None:
     assert verdict(85, history((0, 5), (5, 9)), agreed="deadline", max_attempts=2).decision is Decision.STOP
 
 
-@pytest.mark.parametrize(("code", "words"), [(137, "killed by SIGKILL"), (-11, "killed by SIGSEGV"), (1, "crashed with exit code 1")])
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [(137, "killed by SIGKILL"), (-11, "killed by SIGSEGV"), (1, "crashed with exit code 1")],
+)
 def test_a_crash_is_named(code: int, words: str) -> None:
     assert crash_cause(code) == words

@@ -12,7 +12,21 @@ from hpc import yamlfile
 from hpc.errors import UserError
 from hpc.yamlfile import Leaf
 
-TICKERS = ["AAPL", "ON", "NO", "TRUE", "Yes", "000660", "005930", "0700", "600519", "1E3", "NaN", "^GSPC", "BRK.B"]
+TICKERS = [
+    "AAPL",
+    "ON",
+    "NO",
+    "TRUE",
+    "Yes",
+    "000660",
+    "005930",
+    "0700",
+    "600519",
+    "1E3",
+    "NaN",
+    "^GSPC",
+    "BRK.B",
+]
 
 
 class Inner(BaseModel):

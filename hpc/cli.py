@@ -1,0 +1,263 @@
+"""The ``hpc`` command: words in, calls out. No logic, and nothing heavy is imported before it is used."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+from hpc.errors import ExitCode, UserError
+
+if TYPE_CHECKING:
+    from hpc.plan import Plan
+    from hpc.runs import Run
+
+EXAMPLES = """Train market models on a Slurm cluster, or on this machine where there is none.
+
+\b
+hpc submit crypto                              submit a case; again = continue it
+hpc submit crypto --dry-run                    print the script that would be sent
+hpc submit crypto training.batch_size=16       change any setting
+hpc submit crypto --preset small --wait        a smaller one; follow it to its end
+hpc status                                     all runs in one table
+hpc logs crypto --follow                       its log, across restarts
+"""
+
+
+class Commands(click.Group):
+    """Commands in the order in which people need them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+
+@click.group(cls=Commands, help=EXAMPLES, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@click.pass_context
+def cli(ctx: click.Context, debug: bool) -> None:
+    ctx.obj = debug
+
+
+def _planning(command: click.decorators.FC) -> click.decorators.FC:
+    """Add the arguments that choose a plan."""
+    for option in (
+        click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]..."),
+        click.argument("case", required=False),
+        click.option(
+            "--preset", default=None, help="table (default), small, demo, or one of the case's own."
+        ),
+        click.option(
+            "--data", default=None, metavar="DIR", help="Read the bars from DIR; short for data.dir=DIR."
+        ),
+        click.option(
+            "--cluster", default=None, envvar="HPC_CLUSTER", help="A layer of slurm/clusters/NAME.yaml."
+        ),
+        click.option(
+            "--fresh", is_flag=True, help="Start a new run although one with this configuration exists."
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+@cli.command()
+@_planning
+@click.option("--local", is_flag=True, help="Run as processes of this machine even where there is a Slurm.")
+@click.option(
+    "--dry-run", is_flag=True, help="Print the script that would be sent, byte for byte; do nothing."
+)
+@click.option("--wait", is_flag=True, help="Follow the run to its end and exit with its result.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def submit(case: str | None, local: bool, dry_run: bool, wait: bool, yes: bool, **chosen: object) -> None:
+    """Submit CASE; a run that is alive is left alone, one that was interrupted continues."""
+    from hpc import launch, tables
+
+    plan = _plan(case, chosen)
+    if dry_run:
+        tables.result(plan.script)
+        return
+    launched = launch.launch([plan], locally=local, is_agreed=lambda: True)
+    if wait:
+        sys.exit(launch.follow_to_end([submission.paths for submission in launched]))
+
+
+@cli.command("submit-all")
+@click.argument("cases", nargs=-1, required=True)
+@click.option("--preset", default=None)
+@click.option("--data", default=None, metavar="DIR")
+@click.option(
+    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="A setting for all of the cases."
+)
+@click.option("--cluster", default=None, envvar="HPC_CLUSTER")
+@click.option("--fresh", is_flag=True)
+@click.option("--local", is_flag=True)
+@click.option("--wait", is_flag=True, help="Follow all runs to their end.")
+@click.option("--yes", is_flag=True, help="Submit without asking.")
+def submit_all(cases: tuple[str, ...], local: bool, wait: bool, yes: bool, **chosen: object) -> None:
+    """Check several CASES, show the cluster and the sum, ask, and submit them side by side."""
+    from hpc import launch
+
+    plans = launch.plans_of(cases, chosen)
+    launched = launch.launch(plans, locally=local, is_agreed=lambda: yes or _is_agreed(len(plans)))
+    if wait:
+        sys.exit(launch.follow_to_end([submission.paths for submission in launched]))
+
+
+@cli.command()
+@_planning
+def render(case: str | None, **chosen: object) -> None:
+    """Print CASE's sbatch script; `hpc render CASE > j.sh && sbatch j.sh` does all that a submit does."""
+    from hpc import tables
+
+    plan = _plan(case, chosen)
+    plan.paths.logs.mkdir(parents=True, exist_ok=True)
+    tables.result(plan.script)
+
+
+@cli.command()
+@_planning
+def config(case: str | None, **chosen: object) -> None:
+    """Print CASE's resolved configuration, each value with the place that set it."""
+    from hpc import tables
+
+    tables.result(_plan(case, chosen).config_text)
+
+
+@cli.command()
+@click.argument("run", required=False)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--plain", is_flag=True, help="One tab-separated line per run.")
+@click.option("--no-lift", is_flag=True, help="Leave a requeued job's two-minute hold as it is.")
+def status(run: str | None, as_json: bool, plain: bool, no_lift: bool) -> None:
+    """Say how the runs are doing; start requeued jobs that Slurm holds back."""
+    from hpc import tables
+    from hpc.monitor import Watcher
+
+    views = Watcher(lifts_holds=not no_lift).look(_runs(run))
+    tables.show_views(views, as_json=as_json, plain=plain)
+
+
+@cli.command()
+@click.argument("run", required=False)
+@click.option("-f", "--follow", is_flag=True, help="Go on, across restarts, until the run is over.")
+@click.option("-n", "--lines", "number", default=50, show_default=True, help="Begin with the last N lines.")
+@click.option("--rank", default=0, show_default=True, help="The rank whose log to show.")
+@click.option("--job", is_flag=True, help="Show the batch shell's log instead of a rank's.")
+def logs(run: str | None, follow: bool, number: int, rank: int, job: bool) -> None:
+    """Print the log of a run, one file across all of its attempts."""
+    from hpc import launch, runs, tables
+    from hpc.logs import last_lines
+
+    paths = runs.find_run(runs.find_root(), run).paths
+    path = paths.logs / "job.log" if job else paths.rank_log(rank)
+    tables.talk(f"==> {path}")
+    tables.result("\n".join(last_lines(path, number)))
+    if follow:
+        sys.exit(launch.follow_to_end([paths], rank=rank))
+
+
+@cli.command()
+@click.argument("run", required=False)
+@click.option("--once", is_flag=True, help="Print one picture and end.")
+@click.option("--every", default=2.0, show_default=True, metavar="SECONDS", help="How often files are read.")
+@click.option("--no-lift", is_flag=True, help="Leave a requeued job's two-minute hold as it is.")
+def monitor(run: str | None, once: bool, every: float, no_lift: bool) -> None:
+    """Watch the runs; Ctrl-C ends the watching, not the runs."""
+    from hpc import tables
+    from hpc.monitor import Watcher
+
+    watcher = Watcher(lifts_holds=not no_lift)
+    tables.watch(lambda: watcher.look(_runs(run)), every_s=every, once=once)
+
+
+@cli.command()
+@click.argument("run")
+def cancel(run: str) -> None:
+    """Stop a run: it saves, leaves and does not come back until it is submitted again."""
+    from hpc import launch, runs
+
+    launch.cancel(runs.find_run(runs.find_root(), run))
+
+
+@cli.command()
+@click.option("--preset", default="demo", show_default=True)
+@click.option("--case", default="crypto", show_default=True)
+@click.option("--local", is_flag=True)
+def demo(case: str, preset: str, local: bool) -> None:
+    """Show the whole way: train on two ranks, interrupt once, resume, report."""
+    from hpc import launch
+
+    sys.exit(launch.demo(case, preset, locally=local))
+
+
+@cli.command(hidden=True, context_settings={"ignore_unknown_options": True})
+@click.option("--case", required=True)
+@click.option("--run-id", required=True)
+@click.option("--preset", default=None)
+@click.option("--cluster", default=None)
+@click.argument("words", nargs=-1, type=click.UNPROCESSED)
+def attempt(case: str, run_id: str, words: Sequence[str], **chosen: object) -> None:
+    """What the batch script runs: [KEY=VALUE]... -- srun ..., one attempt of a run."""
+    from hpc import launch
+
+    sys.exit(launch.attempt(case, run_id, words, chosen))
+
+
+@cli.command("start-local", hidden=True)
+@click.option("--case", required=True)
+@click.option("--run-id", required=True)
+@click.option("--preset", default=None)
+@click.option("--cluster", default=None)
+@click.argument("overrides", nargs=-1)
+def start_local(case: str, run_id: str, **chosen: object) -> None:
+    """What a local submit runs in a session of its own."""
+    from hpc import launch
+
+    launch.start_local(case, run_id, chosen)
+
+
+def _plan(case: str | None, chosen: dict[str, object]) -> Plan:
+    from hpc import launch
+
+    return launch.plan_of(case, chosen)
+
+
+def _runs(wanted: str | None) -> list[Run]:
+    from hpc import runs
+
+    root = runs.find_root()
+    return [runs.find_run(root, wanted)] if wanted else runs.all_runs(root)
+
+
+def _is_agreed(num_plans: int) -> bool:
+    if not sys.stdin.isatty():
+        raise UserError("nobody is here to be asked", fix="add --yes", exit_code=ExitCode.REFUSED)
+    return click.confirm(f"Submit {num_plans} cases?")
+
+
+def main() -> None:
+    """Run the command; a mistake is one clear message and an exit code, never a traceback."""
+    try:
+        cli(standalone_mode=False)
+    except UserError as error:
+        _say(str(error))
+        if "--debug" in sys.argv:
+            traceback.print_exc()
+        sys.exit(error.exit_code)
+    except click.exceptions.Abort:
+        sys.exit(ExitCode.INTERRUPTED)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        sys.exit(ExitCode.OK)
+
+
+def _say(text: str) -> None:
+    width = shutil.get_terminal_size().columns
+    label = click.style("error", fg="red", bold=True) if sys.stderr.isatty() else "error"
+    click.echo(f"{label}: {text}" if width else text, err=True)

@@ -1,0 +1,252 @@
+"""What the commands do: plan, check, ask, submit, follow, cancel, demonstrate."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import takewhile
+from pathlib import Path
+from typing import Any
+
+from hpc import records, runs, scheduler, tables
+from hpc.cluster import Cluster, discover, slurm_is_here
+from hpc.config import TABLE, case_names
+from hpc.errors import ExitCode, UserError, raise_all
+from hpc.estimate import upper_bound
+from hpc.job import holder_pid, run_slurm_attempt
+from hpc.ledger import Ledger
+from hpc.logs import Line, follow
+from hpc.monitor import RunState, RunView
+from hpc.paths import RunPaths
+from hpc.plan import Plan, build, ordinal_of
+from hpc.preflight import check, failures
+from hpc.runs import Run
+from hpc.submit import Outcome, Submission, retry_limits, submit, write_run
+from hpc.submit import start_local as start_local_run
+from hpc.text import count
+
+DEMO_INTERRUPT_AT = 0.4
+Chosen = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where jobs go: a cluster, or this machine when there is none."""
+
+    cluster: Cluster | None
+
+    @property
+    def name(self) -> str:
+        return f"Slurm cluster {self.cluster.name}" if self.cluster else "this machine (no Slurm)"
+
+
+def plan_of(case: str | None, chosen: Chosen, *, run_id: str | None = None) -> Plan:
+    """Build the plan of one case from the words of the command line."""
+    root = runs.find_root()
+    if case is None:
+        raise UserError(
+            "which case?", fix=f"name one: {', '.join(case_names(root))}", exit_code=ExitCode.USAGE
+        )
+
+    def at(ordinal: int) -> Plan:
+        return build(
+            root,
+            case,
+            preset=chosen.get("preset") or TABLE,
+            overrides=tuple(chosen.get("overrides") or ()),
+            cluster=chosen.get("cluster"),
+            data_dir=_from_root(chosen.get("data"), root),
+            ordinal=ordinal,
+        )
+
+    if run_id is not None:
+        return _same_run(at(ordinal_of(run_id)), run_id)
+    plan = at(1)
+    ordinal = 1
+    while chosen.get("fresh") and plan.paths.events.exists():
+        ordinal += 1
+        plan = at(ordinal)
+    return plan
+
+
+def plans_of(cases: Sequence[str], chosen: Chosen) -> list[Plan]:
+    """Build the plans of several cases; raise the problems of all of them at once."""
+    plans, problems = [], []
+    for case in cases:
+        try:
+            plans.append(plan_of(case, chosen))
+        except UserError as error:
+            problems.append(error)
+    raise_all(problems)
+    return plans
+
+
+def choose_place(*, locally: bool) -> Place:
+    return Place(None if locally or not slurm_is_here() else discover())
+
+
+def launch(plans: Sequence[Plan], *, locally: bool, is_agreed: Callable[[], bool]) -> list[Submission]:
+    """Check all plans, show what would happen, ask, submit, and say what to type next."""
+    place = choose_place(locally=locally)
+    _check(plans, place)
+    tables.talk(_preview(plans, place))
+    if not is_agreed():
+        raise UserError("nothing was submitted", exit_code=ExitCode.REFUSED)
+    submissions = [submit(plan, locally=place.cluster is None) for plan in plans]
+    for submission in submissions:
+        tables.result(_sentence(submission))
+    tables.talk(_what_next(submissions))
+    return submissions
+
+
+def follow_to_end(paths: Sequence[RunPaths], *, rank: int = 0) -> ExitCode:
+    """Print the runs' logs and changes until all are over; return the exit code of their result."""
+    views = _follow(paths, rank=rank, on_tick=lambda _: None)
+    failed = [view for view in views.values() if view.state is not RunState.FINISHED]
+    for view in views.values():
+        if view.state is RunState.FINISHED:
+            tables.result(f"report: {Path(view.directory) / 'report.html'}")
+    return ExitCode.FAILED if failed else ExitCode.OK
+
+
+def cancel(run: Run) -> None:
+    """Let a run save and leave; the ledger holds the wish before any process hears of it."""
+    history = run.history
+    job_ids = [history.job_id] if history.job_id else []
+    pid = holder_pid(run.paths) if history.executor == "local" else None
+    is_queued = history.executor == "slurm" and bool(scheduler.queue(job_ids))
+    if history.finished or not (pid or is_queued):
+        tables.result(f"{run.name} is not running")
+        return
+    Ledger(run.paths.events).append("cancelled")
+    if pid:
+        os.kill(pid, signal.SIGTERM)
+    else:
+        refusal = scheduler.cancel(job_ids)
+        if refusal:
+            raise UserError(f"Slurm does not cancel {job_ids[0]}: {refusal.text}", exit_code=ExitCode.FAILED)
+    tables.result(f"{run.name}: cancelled; it saves and leaves")
+
+
+def demo(case: str, preset: str, *, locally: bool) -> ExitCode:
+    """Train a small case on two ranks, interrupt it once, let it resume, and show its report."""
+    plan = plan_of(case, {"preset": preset, "fresh": True})
+    (submission,) = launch([plan], locally=locally, is_agreed=lambda: True)
+    paths = submission.paths
+
+    def interrupt_once(views: list[RunView]) -> None:
+        (view,) = views
+        is_far = view.total_steps and (view.step or 0) >= DEMO_INTERRUPT_AT * view.total_steps
+        if view.attempt == 1 and is_far and not paths.stop_wish.exists():
+            tables.talk(f"*** interrupting attempt 1 at step {view.step}, as a time limit would")
+            records.write_json(paths.stop_wish, {"attempt": 1})
+
+    views = _follow([paths], rank=0, on_tick=interrupt_once)
+    history = Ledger(paths.events).history()
+    if any(view.state is not RunState.FINISHED for view in views.values()):
+        return ExitCode.FAILED
+    for attempt in history.attempts:
+        steps = f"step {attempt.first_step or 0} to {attempt.committed_step}"
+        tables.result(f"attempt {attempt.number}: {steps}, ended by {attempt.cause}")
+    tables.result(f"report: {paths.report}")
+    return ExitCode.OK
+
+
+def attempt(case: str, run_id: str, words: Sequence[str], chosen: Chosen) -> ExitCode:
+    """Carry one attempt inside a Slurm job; ``words`` are the overrides and the command that starts ranks.
+
+    A script that was submitted by hand makes its run directory here.
+    """
+    overrides = list(takewhile(lambda word: "=" in word, words))
+    command = list(words[len(overrides) :])
+    paths = RunPaths(runs.find_root() / "runs" / case / run_id)
+    if not paths.config.exists():
+        write_run(plan_of(case, {**chosen, "overrides": overrides}, run_id=run_id))
+    retry = records.read_json(paths.plan)["retry"]
+    return run_slurm_attempt(paths, command, retry_limits(retry))
+
+
+def start_local(case: str | None, run_id: str, chosen: Chosen) -> None:
+    start_local_run(plan_of(case, chosen, run_id=run_id))
+
+
+def _from_root(directory: str | None, root: Path) -> str | None:
+    """Return a directory that was typed here as a job that runs in ``root`` finds it."""
+    if directory is None or Path.cwd() == root or Path(directory).is_absolute():
+        return directory
+    return os.path.relpath(directory, root)
+
+
+def _same_run(plan: Plan, run_id: str) -> Plan:
+    if plan.run_id != run_id:
+        raise UserError(
+            f"the case has changed: this script was made for run {run_id}, the case now makes {plan.run_id}",
+            where=f"cases/{plan.case}/config.yaml",
+            fix="make the script again with `hpc render`, or submit the case",
+        )
+    return plan
+
+
+def _follow(
+    paths: Sequence[RunPaths], *, rank: int, on_tick: Callable[[list[RunView]], None]
+) -> dict[str, RunView]:
+    views: dict[str, RunView] = {}
+    try:
+        for event in follow([path.root for path in paths], rank=rank, on_tick=on_tick):
+            if isinstance(event, Line):
+                tables.talk(event.text)
+            else:
+                views[event.view.run] = event.view
+                tables.talk(
+                    f"*** {event.view.run}: {event.view.state.value}, attempt {event.view.attempt}"
+                    f" ({event.view.sentence})"
+                )
+    except KeyboardInterrupt:
+        tables.talk("no longer following; the run goes on. Stop it with: hpc cancel RUN")
+        sys.exit(ExitCode.INTERRUPTED)
+    return views
+
+
+def _check(plans: Sequence[Plan], place: Place) -> None:
+    problems: list[UserError] = []
+    for plan in plans:
+        checks = check(plan, place.cluster)
+        for item in checks:
+            if item.verdict == "warn":
+                tables.talk(f"warning: {item.what}")
+        problems.extend(failures(checks))
+    raise_all(problems)
+
+
+def _preview(plans: Sequence[Plan], place: Place) -> str:
+    header = ("case", "preset", "run", "GPUs", "limit", "GPU-hours at most")
+    rows = [header] + [
+        (
+            plan.case,
+            plan.preset,
+            plan.run_id,
+            f"{plan.resources.nodes} x {plan.resources.gpus}",
+            plan.resources.limit,
+            f"{upper_bound(plan.resources).gpu_hours:.0f}",
+        )
+        for plan in plans
+    ]
+    total = sum(upper_bound(plan.resources).gpu_hours for plan in plans)
+    sum_line = f"\n{count(len(plans), 'case')}, {total:.0f} GPU-hours at most" if len(plans) > 1 else ""
+    state = f"\n{place.cluster.summary()}" if place.cluster else ""
+    return f"on {place.name}{state}\n{tables.lines(rows)}{sum_line}"
+
+
+def _sentence(submission: Submission) -> str:
+    name = f"{submission.paths.case}/{submission.paths.run_id}"
+    if submission.outcome is Outcome.FINISHED:
+        return f"{name} was finished before: {submission.paths.report} (--fresh starts another)"
+    return f"{name} {submission.outcome.value} as job {submission.job_id}"
+
+
+def _what_next(submissions: Sequence[Submission]) -> str:
+    case = submissions[0].paths.case
+    return f"next: make status | make logs CASE={case} | make monitor | make cancel CASE={case}"

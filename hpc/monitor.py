@@ -1,0 +1,271 @@
+"""How the runs are doing: their files and one question to the queue, reduced to one view per run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from hpc import records, scheduler
+from hpc.job import holder_pid
+from hpc.ledger import History, Ledger
+from hpc.parse import QueuedJob
+from hpc.records import Row
+from hpc.runs import Run, open_run
+from hpc.states import Phase, explain_reason, explain_state
+
+QUEUE_EVERY_S = 30.0
+QUEUE_BETWEEN_ATTEMPTS_S = 2.0
+BETWEEN_ATTEMPTS_S = 300.0
+GRACE_S = 60.0
+SILENT_S = 300.0
+FRESH_HOLD_S = 3.0
+"""A job restarted within the second of its requeue is killed: its nodes have just revoked its credential."""
+SUBMIT_AGAIN = "submit again: the run continues from its newest checkpoint"
+
+
+class RunState(StrEnum):
+    """Where a run is."""
+
+    WAITING = "waiting"
+    STARTING = "starting"
+    RUNNING = "running"
+    BETWEEN = "between attempts"
+    FINISHED = "finished"
+    CANCELLED = "cancelled"
+    FAILED = "failed"
+    LOST = "lost"
+
+    @property
+    def is_over(self) -> bool:
+        return self in (RunState.FINISHED, RunState.CANCELLED, RunState.FAILED, RunState.LOST)
+
+
+@dataclass(frozen=True)
+class RunView:
+    """One run for people and programs. Seconds end in ``_s``; None where nothing is known yet."""
+
+    run: str
+    state: RunState
+    sentence: str
+    remedy: str | None
+    job_id: str | None
+    executor: str | None
+    attempt: int
+    step: int | None
+    total_steps: int | None
+    loss: float | None
+    best: float | None
+    steps_per_s: float | None
+    eta_s: float | None
+    directory: str
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the reducer looks at. ``job`` is the queue's line; ``queue_is_known`` says if anybody asked."""
+
+    job: QueuedJob | None
+    queue_is_known: bool
+    is_alive_here: bool
+    progress: Row
+    now: float
+
+
+def view_of(run: Run, evidence: Evidence) -> RunView:
+    """Reduce a run and the evidence to its view. Pure."""
+    state, sentence, remedy = _state(run.history, evidence)
+    progress = evidence.progress
+    is_moving = state is RunState.RUNNING
+    return RunView(
+        run=run.name,
+        state=state,
+        sentence=sentence,
+        remedy=remedy,
+        job_id=run.history.job_id,
+        executor=run.history.executor,
+        attempt=len(run.history.attempts),
+        step=progress.get("step"),
+        total_steps=progress.get("total_steps"),
+        loss=_first(progress.get("loss")),
+        best=progress.get("best"),
+        steps_per_s=progress.get("steps_per_s") if is_moving else None,
+        eta_s=progress.get("eta_s") if is_moving else None,
+        directory=str(run.paths.root),
+    )
+
+
+def _first(loss: object) -> float | None:
+    """Return the loss to show: the first of a learner's networks."""
+    values = list(loss.values()) if isinstance(loss, dict) else [loss]
+    return values[0] if values and isinstance(values[0], float) else None
+
+
+class Watcher:
+    """Looks again and again, with few questions to Slurm: files are free, squeue is asked rarely.
+
+    The queue is asked every 30 s, and every 2 s only in the minutes between two attempts, when a requeued
+    job's hold waits to be lifted.
+    """
+
+    def __init__(self, *, lifts_holds: bool = True) -> None:
+        self.lifts_holds = lifts_holds
+        self._queue: dict[str, QueuedJob] | None = None
+        self._asked = -QUEUE_EVERY_S
+
+    def look(self, runs: Sequence[Run]) -> list[RunView]:
+        """Return the runs' views; lift the holds of requeued jobs on the way."""
+        queue = self._ask(runs)
+        views = []
+        for run in runs:
+            job = (queue or {}).get(run.history.job_id or "")
+            if self.lifts_holds and job:
+                lift_hold(run, job)
+            _note_end(run, job)
+            views.append(view_of(open_run(run.paths), _evidence(run, job, queue)))
+        return views
+
+    def _ask(self, runs: Sequence[Run]) -> dict[str, QueuedJob] | None:
+        now = time.time()
+        job_ids = [run.history.job_id for run in runs if _lives_in_slurm(run.history) and run.history.job_id]
+        if not job_ids:
+            return None
+        pause = (
+            QUEUE_BETWEEN_ATTEMPTS_S if any(_is_between(run.history, now) for run in runs) else QUEUE_EVERY_S
+        )
+        if time.monotonic() - self._asked >= pause:
+            self._queue = scheduler.queue(job_ids)
+            self._asked = time.monotonic()
+        return self._queue
+
+
+def lift_hold(run: Run, job: QueuedJob) -> bool:
+    """Start a requeued job at once where Slurm holds it back for two minutes; say so in the ledger, once."""
+    key = f"{job.job_id} after attempt {len(run.history.attempts)}"
+    is_held = job.state == "PENDING" and job.reason == "BeginTime" and run.history.attempts
+    is_fresh = job.submit_time is not None and time.time() - job.submit_time < FRESH_HOLD_S
+    if not is_held or is_fresh or key in run.history.lifted_holds or not _may_lift(run):
+        return False
+    if scheduler.start_now(job.job_id) is not None:
+        return False
+    Ledger(run.paths.events).append("hold_lifted", key=key)
+    return True
+
+
+def _may_lift(run: Run) -> bool:
+    plan = records.read_json_if_any(run.paths.plan) or {}
+    return bool(plan.get("retry", {}).get("lift_hold", True))
+
+
+def _note_end(run: Run, job: QueuedJob | None) -> None:
+    """Keep what Slurm says about a job that ended without a word; it forgets after some minutes."""
+    last = run.history.last
+    if job is None or last is None or last.ended is not None or last.job_id != job.job_id:
+        return
+    state = explain_state(job.state)
+    if state.is_over:
+        is_cancelled = job.state.startswith("CANCELLED")
+        Ledger(run.paths.events).append(
+            "vanished",
+            attempt=last.number,
+            cause="cancelled" if is_cancelled else f"Slurm: {job.state}",
+            decision="stop",
+            why=state.meaning.sentence,
+        )
+
+
+def _evidence(run: Run, job: QueuedJob | None, queue: Mapping[str, QueuedJob] | None) -> Evidence:
+    return Evidence(
+        job=job,
+        queue_is_known=queue is not None,
+        is_alive_here=run.history.executor == "local" and holder_pid(run.paths) is not None,
+        progress=records.read_json_if_any(run.paths.status) or {},
+        now=time.time(),
+    )
+
+
+def _lives_in_slurm(history: History) -> bool:
+    is_over = history.finished or (history.last is not None and history.last.decision == "stop")
+    return history.executor == "slurm" and (not is_over or _was_resubmitted(history))
+
+
+def _was_resubmitted(history: History) -> bool:
+    """Whether a job was submitted after the last attempt and has not started one yet."""
+    return history.last is None or history.job_id != history.last.job_id
+
+
+def _is_between(history: History, now: float) -> bool:
+    last = history.last
+    if not _lives_in_slurm(history) or last is None or last.ended is None:
+        return False
+    return now - last.ended < BETWEEN_ATTEMPTS_S
+
+
+State = tuple[RunState, str, str | None]
+
+
+def _state(history: History, evidence: Evidence) -> State:
+    last = history.last
+    if history.finished:
+        return RunState.FINISHED, "training is done and the report is written", None
+    if last and last.decision == "stop" and not _was_resubmitted(history):
+        return _stopped(last.cause or "unknown", last.why or "")
+    if history.executor == "slurm":
+        return _state_in_slurm(history, evidence)
+    return _state_here(history, evidence)
+
+
+def _stopped(cause: str, why: str) -> State:
+    if cause == "cancelled":
+        return RunState.CANCELLED, why, SUBMIT_AGAIN
+    return RunState.FAILED, f"{cause}: {why}" if why else cause, "read the log: hpc logs"
+
+
+def _state_in_slurm(history: History, evidence: Evidence) -> State:
+    job = evidence.job
+    if job is None:
+        return _not_in_queue(history, evidence)
+    phase = explain_state(job.state).phase
+    if phase is Phase.WAITING:
+        explanation = explain_reason(job.reason)
+        state = RunState.BETWEEN if history.attempts else RunState.WAITING
+        return state, explanation.sentence, explanation.remedy
+    if phase is Phase.ENDED:
+        meaning = explain_state(job.state).meaning
+        if job.state.startswith("CANCELLED"):
+            return RunState.CANCELLED, meaning.sentence, SUBMIT_AGAIN
+        return RunState.FAILED, meaning.sentence, meaning.remedy
+    return _running(history, evidence)
+
+
+def _not_in_queue(history: History, evidence: Evidence) -> State:
+    last = history.last
+    if not evidence.queue_is_known:
+        return _running(history, evidence)
+    if last and last.ended and evidence.now - last.ended < GRACE_S:
+        return RunState.BETWEEN, "the next attempt is about to be queued", None
+    if history.is_cancelled:
+        return RunState.CANCELLED, "it was cancelled", SUBMIT_AGAIN
+    return RunState.LOST, f"Slurm knows nothing of job {history.job_id} any more", SUBMIT_AGAIN
+
+
+def _state_here(history: History, evidence: Evidence) -> State:
+    last = history.last
+    if evidence.is_alive_here:
+        return _running(history, evidence)
+    since = evidence.now - (last.ended or last.started) if last else 0.0
+    if last is None or (last.ended and since < GRACE_S):
+        return RunState.STARTING, "the local processes are starting", None
+    return RunState.LOST, "its local processes are gone", SUBMIT_AGAIN
+
+
+def _running(history: History, evidence: Evidence) -> State:
+    last = history.last
+    progress = evidence.progress
+    if last is None or last.ended is not None or progress.get("attempt") != last.number:
+        return RunState.STARTING, "starting: loading code and data", None
+    silent_s = evidence.now - float(progress.get("time", evidence.now))
+    if silent_s > SILENT_S:
+        return RunState.RUNNING, f"no sign of progress for {silent_s:.0f} s", "look at the log: hpc logs"
+    return RunState.RUNNING, "training", None

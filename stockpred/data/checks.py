@@ -1,0 +1,275 @@
+"""Look for bars that cannot be right; report every one and never drop it silently.
+
+A bar is *left out* of training where no honest token can be made of it; the bars on both sides then belong
+to different segments. A *break* separates two bars that are both good but do not continue each other (a unit
+flip, a hole). Real moves stay: a price that jumps and remains is news, a price that jumps and comes straight
+back is an error. That test reads one bar ahead, so it may remove a bar but can never change one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from stockpred.data import bars as bar_table
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+
+SPIKE_RETURN = 0.25  # log return beyond the category's; smaller spikes cannot be told from news
+SPIKE_SIGMAS = 8.0
+SPIKE_REMAINDER = 0.1  # share of the jump that may be left after the way back
+UNTRADED_RETURN = 0.03
+UNTRADED_SIGMAS = 2.5
+UNTRADED_REMAINDER = 0.5
+SIGMA_BARS = 60
+SIGMA_FLOOR = 0.002
+SIGMA_PER_MEDIAN = 1.4826  # of |return|, for a normal distribution
+MIN_COMPANY = 5
+UNIT_RATIOS = (10.0, 20.0, 100.0, 1000.0)
+UNIT_TOLERANCE = 0.2  # log
+LARGE_MOVE = 0.5  # log return: reported, kept
+FAR_WICK = 0.5
+RANGE_TOLERANCE = 1e-6
+STALE_BARS = 5
+UNFINISHED_VOLUME_SHARE = 0.1
+USUAL_VOLUME_BARS = 20
+
+
+@dataclass(frozen=True)
+class Series:
+    """Bars as arrays; row n follows row n-1 in time unless ``is_first[n]``."""
+
+    open: Floats
+    high: Floats
+    low: Floats
+    close: Floats
+    volume: Floats
+    time: Ints
+    asset: Ints
+    is_first: Bools
+    is_last: Bools
+    close_return: Floats
+    """Log return against the row before; NaN where there is none."""
+
+
+@dataclass(frozen=True)
+class Checked:
+    """Bars (all of them, unchanged) with what training must respect."""
+
+    bars: pd.DataFrame
+    left_out: Bools
+    break_before: Bools
+    findings: pd.DataFrame
+
+
+@dataclass(frozen=True)
+class _Mark:
+    """One check's verdict on some rows."""
+
+    check: str
+    rows: Bools
+    value: Floats
+    action: str
+    leaves_out: bool = False
+    breaks: bool = False
+
+
+def check(bars: pd.DataFrame, category_of: Mapping[str, str], max_hole_sessions: int) -> Checked:
+    """Run every check over tidy ``bars``; a hole is more than ``max_hole_sessions`` missing sessions."""
+    series = as_series(bars)
+    categories = bars["symbol"].map(category_of).to_numpy(dtype=object)
+    marks = [*_impossible(series), *_jumps(series, _common_move(series, categories))]
+    marks += [*_idle(series), _unfinished(series)]
+    marks.append(_holes(series, categories, max_hole_sessions))
+    left_out = np.zeros(len(bars), bool)
+    breaks = np.zeros(len(bars), bool)
+    for mark in marks:
+        left_out |= mark.rows & mark.leaves_out
+        breaks |= mark.rows & mark.breaks
+    breaks[1:] |= left_out[:-1]
+    found = [
+        bar_table.findings(mark.check, bars[mark.rows], mark.value[mark.rows], mark.action) for mark in marks
+    ]
+    return Checked(bars, left_out, breaks | series.is_first, bar_table.join_findings(found))
+
+
+def as_series(bars: pd.DataFrame) -> Series:
+    """Return tidy bars as arrays."""
+    asset = pd.factorize(bars["symbol"])[0].astype(np.int64)
+    is_first = np.r_[True, asset[1:] != asset[:-1]] if len(asset) else np.zeros(0, bool)
+    columns = {name: bars[name].to_numpy(np.float64) for name in (*bar_table.PRICES, "volume")}
+    close = columns["close"]
+    log_close = np.log(np.where(close > 0, close, np.nan))
+    close_return = np.full(len(close), np.nan)
+    close_return[1:] = np.diff(log_close)
+    close_return[is_first] = np.nan
+    return Series(
+        **columns,
+        time=bar_table.times_ns(bars),
+        asset=asset,
+        is_first=is_first,
+        is_last=np.r_[is_first[1:], True] if len(asset) else is_first,
+        close_return=close_return,
+    )
+
+
+def _impossible(series: Series) -> list[_Mark]:
+    prices = np.stack([series.open, series.high, series.low, series.close])
+    unknown = np.asarray(~np.isfinite(prices).all(axis=0), np.bool_)
+    with np.errstate(invalid="ignore"):
+        lowest = prices.min(axis=0)
+        top, bottom = np.maximum(series.open, series.close), np.minimum(series.open, series.close)
+        excess = np.maximum(np.maximum(top - series.high, series.low - bottom), 0.0) / np.abs(series.close)
+        not_positive = np.asarray(~unknown & (lowest <= 0), np.bool_)
+        odd_range = ~unknown & ~not_positive & (excess > RANGE_TOLERANCE)
+        upper = np.log(series.high / top, where=(top > 0) & (series.high > 0), out=np.zeros(len(top)))
+        lower = np.log(bottom / series.low, where=(bottom > 0) & (series.low > 0), out=np.zeros(len(top)))
+        negative_volume = np.asarray(series.volume < 0, np.bool_)
+    wick = np.maximum(upper, lower)
+    return [
+        _Mark("price_unknown", unknown, np.zeros(len(wick)), "left out of training", leaves_out=True),
+        _Mark("price_not_positive", not_positive, lowest, "left out of training", leaves_out=True),
+        _Mark("range_violated", odd_range, excess, "kept; the range is widened to open and close"),
+        _Mark("far_wick", np.asarray(wick > FAR_WICK), wick, "kept"),
+        _Mark("volume_not_positive", negative_volume, series.volume, "kept; volume counts as unknown"),
+    ]
+
+
+def _common_move(series: Series, categories: npt.NDArray[np.object_]) -> Floats:
+    """Return the median return of a bar's category at its time: in a crash, a real jump has company."""
+    frame = pd.DataFrame({"category": categories, "time": series.time, "move": series.close_return})
+    median = frame.groupby(["category", "time"], sort=False)["move"].transform("median")
+    company = frame.groupby(["category", "time"], sort=False)["move"].transform("count")
+    return np.where(company >= MIN_COMPANY, median, 0.0)
+
+
+def _jumps(series: Series, common: Floats) -> list[_Mark]:
+    jump = series.close_return
+    spike = _spikes(series, common) | _open_spikes(series, common)
+    is_unit = _is_unit_ratio(jump) & ~spike & ~_just_after(spike)
+    unit_at_end = is_unit & series.is_last
+    large = (np.abs(jump) > LARGE_MOVE) & ~spike & ~_just_after(spike) & ~is_unit
+    return [
+        _Mark("spike", spike, jump, "left out of training", leaves_out=True),
+        _Mark("unit_flip_at_end", unit_at_end, jump, "left out of training", leaves_out=True),
+        _Mark("unit_flip", is_unit & ~unit_at_end, jump, "kept; a new segment begins", breaks=True),
+        _Mark("large_move", large, jump, "kept"),
+    ]
+
+
+def _spikes(series: Series, common: Floats) -> Bools:
+    """Find bars whose close leaves alone and comes straight back; stricter for a bar that traded."""
+    jump = series.close_return
+    back = np.abs(jump + np.r_[jump[1:], np.nan])
+    size = np.abs(jump)
+    alone = np.abs(jump - common)
+    is_flat = (series.open == series.close) & (series.high == series.low) & (series.volume == 0)
+    has_trade = series.volume > 0
+    untraded = is_flat & np.r_[False, has_trade[:-1]] & np.r_[has_trade[1:], False]
+    with np.errstate(invalid="ignore"):
+        strict = (alone > SPIKE_RETURN) & (back < SPIKE_REMAINDER * size)
+        lenient = untraded & (alone > UNTRADED_RETURN) & (back < UNTRADED_REMAINDER * size)
+    spike = np.zeros(len(jump), bool)
+    for row in map(int, np.flatnonzero(strict | lenient)):
+        sigmas = SPIKE_SIGMAS if strict[row] else UNTRADED_SIGMAS
+        # A jump down right after a spike up is the way back, not a second spike.
+        spike[row] = not spike[row - 1] and alone[row] > sigmas * _usual_move(series, jump, row)
+    return spike
+
+
+def _open_spikes(series: Series, common: Floats) -> Bools:
+    """Find bars whose open alone is far off: the gap at the open is undone by the close."""
+    previous = np.r_[np.nan, series.close[:-1]]
+    previous[series.is_first] = np.nan
+    with np.errstate(invalid="ignore", divide="ignore"):
+        gap = np.log(series.open / previous)
+        way_back = np.log(series.close / series.open)
+        odd = (np.abs(gap - common) > SPIKE_RETURN) & (np.abs(gap + way_back) < SPIKE_REMAINDER * np.abs(gap))
+    spike = np.zeros(len(gap), bool)
+    for row in map(int, np.flatnonzero(odd)):
+        spike[row] = abs(gap[row]) > SPIKE_SIGMAS * _usual_move(series, series.close_return, row)
+    return spike
+
+
+def _usual_move(series: Series, jump: Floats, row: int) -> float:
+    """Return a robust standard deviation of the returns before ``row`` (after it, at an asset's start)."""
+    past = slice(max(row - SIGMA_BARS, 0), row)
+    near = jump[past][series.asset[past] == series.asset[row]]
+    if np.isfinite(near).sum() < SIGMA_BARS // 4:
+        wide = slice(row + 1, row + 1 + SIGMA_BARS)
+        near = np.r_[near, jump[wide][series.asset[wide] == series.asset[row]]]
+    near = near[np.isfinite(near)]
+    usual = SIGMA_PER_MEDIAN * float(np.median(np.abs(near))) if len(near) else 0.0
+    return max(usual, SIGMA_FLOOR)
+
+
+def _is_unit_ratio(jump: Floats) -> Bools:
+    size = np.abs(jump)
+    with np.errstate(invalid="ignore"):
+        near = [np.abs(size - np.log(ratio)) < UNIT_TOLERANCE for ratio in UNIT_RATIOS]
+    return np.asarray(np.logical_or.reduce(near), np.bool_)
+
+
+def _just_after(rows: Bools) -> Bools:
+    return np.concatenate([[False], rows[:-1]])
+
+
+def _idle(series: Series) -> list[_Mark]:
+    """Find prices that repeat: after STALE_BARS of them nobody trades, which is a hole with rows in it."""
+    still = (series.close_return == 0) & (series.open == series.close) & (series.high == series.low)
+    run = _run_length(still)
+    return [
+        _Mark("stale", still & (run == STALE_BARS), run.astype(np.float64), "kept"),
+        _Mark("stale_run", run > STALE_BARS, run.astype(np.float64), "left out of training", leaves_out=True),
+    ]
+
+
+def _run_length(rows: Bools) -> Ints:
+    """Return, for each row, how many marked rows end there without interruption."""
+    index = np.arange(len(rows))
+    last_unmarked = np.maximum.accumulate(np.where(rows, -1, index)) if len(rows) else index
+    return np.asarray(index - last_unmarked, np.int64)
+
+
+def _unfinished(series: Series) -> _Mark:
+    """Find a last bar that hardly traded: the snapshot was taken before its session ended."""
+    share = np.full(len(series.volume), np.nan)
+    for row in np.flatnonzero(series.is_last):
+        past = slice(max(row - USUAL_VOLUME_BARS, 0), row)
+        volume = series.volume[past][series.asset[past] == series.asset[row]]
+        usual = np.median(volume) if len(volume) == USUAL_VOLUME_BARS else np.nan
+        share[row] = series.volume[row] / usual if usual > 0 else np.nan
+    with np.errstate(invalid="ignore"):
+        rows = share < UNFINISHED_VOLUME_SHARE
+    return _Mark("unfinished_last_bar", rows, share, "left out of training", leaves_out=True)
+
+
+def _holes(series: Series, categories: npt.NDArray[np.object_], max_hole_sessions: int) -> _Mark:
+    missing = np.zeros(len(series.time))
+    for category in sorted(set(categories)):
+        rows = np.flatnonzero(categories == category)
+        sessions = session_times(series.time[rows], series.asset[rows])
+        before = np.searchsorted(sessions, series.time[rows], side="left")
+        after = np.searchsorted(sessions, series.time[rows], side="right")
+        missing[rows] = before - np.r_[0, after[:-1]]
+    missing[series.is_first] = 0.0
+    return _Mark("hole", missing > max_hole_sessions, missing, "kept; a new segment begins", breaks=True)
+
+
+def session_times(time: Ints, asset: Ints) -> Ints:
+    """Return the times at which at least half of the assets trade that are live then.
+
+    ``time`` and ``asset`` describe one category's bars; an asset is live from its first to its last bar.
+    """
+    frame = pd.DataFrame({"time": time, "asset": asset})
+    times, trading = np.unique(time, return_counts=True)
+    life = frame.groupby("asset")["time"].agg(["min", "max"])
+    begun = np.searchsorted(np.sort(life["min"].to_numpy()), times, side="right")
+    ended = np.searchsorted(np.sort(life["max"].to_numpy()), times, side="left")
+    return np.asarray(times[2 * trading >= begun - ended], np.int64)

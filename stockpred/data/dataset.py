@@ -1,0 +1,20 @@
+"""From a source's bars to what a run trains on: ``prepare`` once on rank 0, ``load`` on every rank."""
+
+from __future__ import annotations
+
+from hpc.paths import RunPaths
+from stockpred.config import Experiment
+from stockpred.data.token_bars import Dataset, load
+
+__all__ = ["Dataset", "load", "prepare"]
+
+
+def prepare(experiment: Experiment, paths: RunPaths) -> None:
+    """Write tokenizer.json, asset_info.json, data_info.json, norm_stats.json and ``prepared/``.
+
+    Complete prepared bars are verified and used again. Raises UserError for bars that differ from those the
+    run began with, and for bars that cannot be trained on.
+    """
+    from stockpred.data import preparation  # pandas: only the rank that prepares pays for it
+
+    preparation.prepare(experiment, paths)

@@ -1,0 +1,201 @@
+"""Bars from a folder (or one file) of CSV and Parquet tables; nothing else in the folder does harm."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from hpc.errors import UserError
+from stockpred.config import DataConfig
+from stockpred.data import bars as bar_table
+from stockpred.data import tables
+from stockpred.data.tables import NotBars, Offer
+from stockpred.data.universe import Asset, Universe
+
+HOW_TO_GET_BARS = "say where the bars are, as in `make submit DATA=DIR`, or choose data.source=synthetic"
+MAX_NAMES = 8
+ADJUSTMENT_JUMP = 0.3  # log; a factor that moves so far while the price stands still is an error
+FILE_STEP_NS = 20 * 3600 * 10**9
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The file and the name in it from which one asset's bars are taken."""
+
+    asset: Asset
+    offer: Offer
+    name: str
+
+
+def load(config: DataConfig, universe: Universe) -> bar_table.Loaded:
+    """Load every asset of the universe; raise UserError that lists those which no file has."""
+    root = _root(config)
+    offers, aside = _survey(root, universe)
+    choices = [choice for asset in universe.assets if (choice := _choose(asset, universe, offers))]
+    _refuse_missing(root, universe, choices, aside)
+    rows = pd.concat([_read(offer, choices) for offer in _used(choices)], ignore_index=True)
+    _refuse_mixed_lengths(rows)
+    adjusted, jumps = adjust(rows)
+    tidied, found = bar_table.tidy(adjusted)
+    unused = {
+        str(offer.path): "none of its symbols is needed" for offer in offers if offer not in _used(choices)
+    }
+    origin: dict[str, Any] = {
+        "dir": str(root),
+        "files": {str(offer.path): _sha256(offer.path) for offer in _used(choices)},
+        "left_aside": dict(sorted((aside | unused).items())),
+    }
+    return bar_table.Loaded(tidied, bar_table.join_findings([found, jumps]), origin)
+
+
+def adjust(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Scale open, high, low and close by adj_close / close; return (rows, findings).
+
+    A factor that is unknown in one row is the one before. A factor that jumps while the price does not is an
+    error of the provider: that one change is undone.
+    """
+    if rows["adj_close"].isna().all():
+        return rows.drop(columns="adj_close"), bar_table.no_findings()
+    rows = rows.sort_values(["symbol", "time"], kind="stable", ignore_index=True)
+    symbol = rows["symbol"]
+    log_close = np.log(rows["close"].where(rows["close"] > 0))
+    factor = np.log(rows["adj_close"].where(rows["adj_close"] > 0)) - log_close
+    factor = factor.groupby(symbol, sort=False).ffill().groupby(symbol, sort=False).bfill().fillna(0.0)
+    step = factor.groupby(symbol, sort=False).diff().fillna(0.0)
+    move = log_close.groupby(symbol, sort=False).diff()
+    is_error = (step.abs() > ADJUSTMENT_JUMP) & (move.abs() < ADJUSTMENT_JUMP)
+    undone = step.where(is_error, 0.0).groupby(symbol, sort=False).cumsum()
+    scale = np.exp(factor - undone)
+    prices = {name: rows[name] * scale for name in bar_table.PRICES}
+    jumps = bar_table.findings("adjustment_jump", rows[is_error], step[is_error], "change of factor ignored")
+    return rows.assign(**prices).drop(columns="adj_close"), jumps
+
+
+def _root(config: DataConfig) -> Path:
+    if not config.dir:
+        raise UserError("no folder with bars was given", where="data.dir", fix=HOW_TO_GET_BARS)
+    root = Path(config.dir).expanduser()
+    try:
+        exists = root.exists()
+    except PermissionError:
+        raise UserError(
+            f"no permission to look into {root}", where="data.dir", fix=f"chmod +rx {root}"
+        ) from None
+    if not exists:
+        raise UserError(f"there is no folder or file {root}", where="data.dir", fix=HOW_TO_GET_BARS)
+    return root
+
+
+def _survey(root: Path, universe: Universe) -> tuple[list[Offer], dict[str, str]]:
+    """Return the files with bars, and why each other file was left aside."""
+    try:
+        paths = [root] if root.is_file() else sorted(path for path in root.rglob("*") if path.is_file())
+    except PermissionError as error:
+        raise UserError(f"no permission to look into {error.filename}", where="data.dir") from None
+    own_names = {name.casefold() for asset in universe.assets for name in _names(asset)}
+    offers: list[Offer] = []
+    aside: dict[str, str] = {}
+    for path in paths:
+        if path.name.startswith("."):
+            continue
+        if not tables.is_table(path):
+            aside[str(path)] = "neither CSV nor Parquet"
+            continue
+        try:
+            offers.append(tables.survey(path))
+        except NotBars as problem:
+            if path == root or tables.stem(path).casefold() in own_names:
+                raise UserError(f"holds no bars: {problem}", where=str(path), fix=HOW_TO_GET_BARS) from None
+            aside[str(path)] = str(problem)
+    return offers, aside
+
+
+def _names(asset: Asset) -> tuple[str, ...]:
+    """Return the asset's names, most trusted first."""
+    return tuple(dict.fromkeys(filter(None, (asset.files, asset.symbol, asset.yahoo, asset.binance))))
+
+
+def _choose(asset: Asset, universe: Universe, offers: list[Offer]) -> Choice | None:
+    """Prefer the most trusted name, then the file that holds most of the universe, then the path."""
+    candidates = []
+    for offer in offers:
+        held = (
+            {name: name for name in offer.symbols}
+            if offer.is_long
+            else {n.casefold(): n for n in offer.symbols}
+        )
+        for rank, name in enumerate(_names(asset)):
+            own = held.get(name if offer.is_long else name.casefold())
+            if own is not None:
+                candidates.append(
+                    (rank, -_coverage(offer, universe), str(offer.path), Choice(asset, offer, own))
+                )
+    return min(candidates, key=lambda candidate: candidate[:3])[3] if candidates else None
+
+
+def _coverage(offer: Offer, universe: Universe) -> int:
+    held = set(offer.symbols)
+    return sum(not held.isdisjoint(_names(asset)) for asset in universe.assets)
+
+
+def _used(choices: list[Choice]) -> list[Offer]:
+    return list({str(choice.offer.path): choice.offer for choice in choices}.values())
+
+
+def _refuse_missing(root: Path, universe: Universe, choices: list[Choice], aside: dict[str, str]) -> None:
+    found = {choice.asset.symbol for choice in choices}
+    missing = [asset for asset in universe.assets if asset.symbol not in found]
+    if not missing:
+        return
+    first = ", ".join(asset.files or asset.symbol for asset in missing[:MAX_NAMES])
+    more = ", ..." if len(missing) > MAX_NAMES else ""
+    skipped = "; ".join(f"{Path(path).name}: {why}" for path, why in list(aside.items())[:MAX_NAMES])
+    raise UserError(
+        f"{root} has no bars for {len(missing)} of {len(universe.assets)} assets: {first}{more}"
+        + (f" (left aside: {skipped})" if skipped else ""),
+        where="data.dir",
+        fix=f"add their files, or take them out of {universe.path}"
+        if choices
+        else HOW_TO_GET_BARS + f"; files are named after the symbols in {universe.path}",
+    )
+
+
+def _read(offer: Offer, choices: list[Choice]) -> pd.DataFrame:
+    own = [choice for choice in choices if choice.offer.path == offer.path]
+    by_name: dict[str, list[str]] = {}
+    for choice in own:
+        by_name.setdefault(choice.name, []).append(choice.asset.symbol)
+    shared = {name: symbols for name, symbols in by_name.items() if len(symbols) > 1}
+    if shared:
+        name, symbols = next(iter(shared.items()))
+        raise UserError(
+            f"{' and '.join(symbols)} would both read {name!r} of {offer.path}", where="universe.csv"
+        )
+    rows = tables.read(offer, by_name)
+    renamed = {name: symbols[0] for name, symbols in by_name.items()}
+    return rows.assign(symbol=rows["symbol"].astype(object).map(renamed).astype(str))
+
+
+def _refuse_mixed_lengths(rows: pd.DataFrame) -> None:
+    """Refuse daily bars beside intraday ones: their times cannot be split or compared together."""
+    ordered = rows[["symbol", "time"]].sort_values(["symbol", "time"], kind="stable")
+    step = ordered["time"].diff().where(ordered["symbol"] == ordered["symbol"].shift())
+    usual = step.groupby(ordered["symbol"]).median().dropna()
+    is_intraday = usual < pd.Timedelta(FILE_STEP_NS, unit="ns")
+    if is_intraday.any() and not is_intraday.all():
+        fast, slow = usual.index[is_intraday][0], usual.index[~is_intraday][0]
+        raise UserError(
+            f"bars of different length are mixed: {fast} every {usual[fast]}, {slow} every {usual[slow]}",
+            where="data.dir",
+            fix="give a folder with bars of one length",
+        )
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,92 @@
+"""Batches that depend on (seed, step) alone: not on how many ranks share them, nor on where a run resumed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from stockpred.data.token_bars import Dataset
+from stockpred.data.windows import Windows
+
+Batch = dict[str, torch.Tensor]
+Ints = npt.NDArray[np.int64]
+
+
+class WindowStream:
+    """Training windows in fresh order each pass, and the windows of the scoring splits once each."""
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        *,
+        context_length: int,
+        stride: int,
+        seed: int,
+        score_stride: int | None = None,
+    ) -> None:
+        self.seed = seed
+        self._train = Windows(dataset, "train", context_length, stride)
+        self._num_targets = self._train.num_targets
+        self._scored = {
+            split: Windows(dataset, split, context_length, score_stride or stride)
+            for split in ("validation", "test")
+        }
+        self._orders: dict[int, Ints] = {}
+
+    @property
+    def num_samples(self) -> int:
+        """Training windows in one pass."""
+        return len(self._train)
+
+    def batch(self, step: int, part: int, num_parts: int, part_size: int) -> Batch:
+        """Return part ``part`` of the global batch of ``step``, which has num_parts * part_size samples.
+
+        The mean over parts of (sum of a part's counted losses / ``loss_weight``) is the mean loss of the
+        global batch.
+        """
+        size = num_parts * part_size
+        samples = self._samples(step * size, size)
+        own = samples[part * part_size : (part + 1) * part_size]
+        return _tensors(self._train, own, self._num_targets[samples].sum() / num_parts)
+
+    def evaluation(self, part: int, num_parts: int, batch_size: int) -> Iterator[Batch]:
+        """Yield this part's share of the validation windows; over all parts each comes exactly once."""
+        return self.scored("validation", part, num_parts, batch_size)
+
+    def scored(self, split: str, part: int, num_parts: int, batch_size: int) -> Iterator[Batch]:
+        """Yield this part's windows of ``split``; ``loss_weight`` is the number of counted targets."""
+        windows = self._scored[split]
+        own = np.arange(part, len(windows), num_parts)
+        num_targets = windows.num_targets
+        for start in range(0, len(own), batch_size):
+            chosen = own[start : start + batch_size]
+            yield _tensors(windows, chosen, num_targets[chosen].sum())
+
+    def num_scored(self, split: str) -> int:
+        """Return how many targets of ``split`` count."""
+        return int(self._scored[split].num_targets.sum())
+
+    def _samples(self, first: int, count: int) -> Ints:
+        """Return the samples at places first .. first+count of the endless sequence of passes."""
+        place = np.arange(first, first + count)
+        number, within = np.divmod(place, self.num_samples)
+        samples = np.empty(count, np.int64)
+        for one in np.unique(number):
+            samples[number == one] = self._order(int(one))[within[number == one]]
+        return samples
+
+    def _order(self, number: int) -> Ints:
+        """Return the permutation of pass ``number``; the last two are kept."""
+        if number not in self._orders:
+            rng = np.random.default_rng([self.seed, number])
+            kept = {one: order for one, order in self._orders.items() if one == number - 1}
+            self._orders = kept | {number: rng.permutation(self.num_samples)}
+        return self._orders[number]
+
+
+def _tensors(windows: Windows, samples: Ints, loss_weight: float) -> Batch:
+    batch = {name: torch.from_numpy(array) for name, array in windows.gather(samples).items()}
+    return batch | {"loss_weight": torch.tensor(float(loss_weight))}

@@ -1,0 +1,164 @@
+"""One training job from its configuration to its report, as every rank runs it."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import sys
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hpc import lease
+from hpc.errors import ExitCode, UserError
+from hpc.jobenv import JobEnv
+from hpc.ledger import Ledger
+from hpc.paths import RunPaths
+from hpc.stop import Stop
+from stockpred.config import Experiment
+
+if TYPE_CHECKING:
+    import torch
+
+    from stockpred.data.dataset import Dataset
+    from stockpred.data.stream import WindowStream
+    from stockpred.learners.next_bar import NextBar
+
+PREPARING_S = 3600.0
+"""How long the other ranks wait for rank 0 to make the bars ready."""
+
+log = logging.getLogger("stockpred")
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What an experiment is made of."""
+
+    dataset: Dataset
+    stream: WindowStream
+    learner: NextBar
+
+
+def run_job(run_dir: Path) -> ExitCode:
+    """Run this rank of a run's job and return its exit code: a mistake is one message, a bug a traceback."""
+    env = JobEnv.read()
+    paths = RunPaths(run_dir)
+    wish_file = paths.stop_wish if env.is_main else None
+    stop = Stop(deadline=env.deadline, wish_file=wish_file, attempt=env.attempt)
+    stop.listen()
+    logging.basicConfig(stream=sys.stdout, level=logging.INFO, format="%(asctime)s %(message)s", force=True)
+    try:
+        return _run(env, paths, stop)
+    except UserError as error:
+        log.error("error: %s", error)
+        return error.exit_code
+    except Exception:
+        traceback.print_exc()
+        return ExitCode.FAILED
+    finally:
+        stop.ignore()
+
+
+def _run(env: JobEnv, paths: RunPaths, stop: Stop) -> ExitCode:
+    experiment = Experiment.load(paths.config)
+    guard = functools.partial(lease.check, paths.lease, env.lease)
+    if env.is_main:
+        guard()
+        log.info("=== attempt %d of %s/%s, %d ranks", env.attempt, paths.case, paths.run_id, env.world_size)
+        from stockpred.data import dataset
+
+        dataset.prepare(experiment, paths)
+    from stockpred.train import core, distributed
+
+    with distributed.joined(env, paths, experiment.training, timeout_s=PREPARING_S) as group:
+        parts = build_parts(experiment, paths)
+        ledger = Ledger(paths.events)
+        if env.is_main:
+            _describe(experiment, parts, group.device, ledger)
+        outcome = core.train(
+            learner=parts.learner,
+            stream=parts.stream,
+            settings=experiment.training,
+            group=group,
+            paths=paths,
+            stop=stop,
+            ledger=ledger,
+            guard=guard,
+        )
+        if outcome is core.Outcome.CONTINUE_LATER:
+            return ExitCode.CONTINUE_LATER
+        if env.is_main:
+            conclude(experiment, parts, paths, group.device, guard)
+            ledger.append("finished", attempt=env.attempt)
+    return ExitCode.OK
+
+
+def build_parts(experiment: Experiment, paths: RunPaths) -> Parts:
+    """Put data, stream and learner together from the prepared bars of a run."""
+    from stockpred import discover
+    from stockpred.data.dataset import load
+    from stockpred.data.stream import WindowStream
+
+    dataset = load(paths)
+    stream = WindowStream(
+        dataset,
+        context_length=experiment.model.context_length,
+        stride=experiment.data.stride,
+        seed=experiment.training.seed,
+    )
+    way = discover.load("stockpred.learners", experiment.learner.name, where="learner.name")
+    return Parts(dataset, stream, way.build(experiment, dataset))
+
+
+def conclude(
+    experiment: Experiment, parts: Parts, paths: RunPaths, device: torch.device, guard: Callable[[], None]
+) -> None:
+    """Score the best weights on the test period, once, and write results and report."""
+    from stockpred.evaluate import evaluate_test
+    from stockpred.models.market_gpt import num_parameters
+    from stockpred.report.build import build_report
+    from stockpred.report.curves import write_training_log
+    from stockpred.results import Evaluated
+    from stockpred.train import checkpoint
+    from stockpred.train.core import to_device
+
+    best = checkpoint.load_best(paths.best)
+    for name, network in parts.learner.networks.items():
+        network.load_state_dict(best.networks[name])
+    guard()
+    log.info("testing the weights of step %d", best.step)
+    found = evaluate_test(
+        parts.dataset,
+        lambda batch: parts.learner.predict_log_probs(to_device(batch, device)),
+        paths=paths,
+        evaluated=Evaluated(
+            experiment.model.name, sum(map(num_parameters, parts.learner.networks.values())), best.step
+        ),
+        context_length=experiment.model.context_length,
+        stride=experiment.data.stride,
+        batch_size=experiment.training.batch_size,
+    )
+    write_training_log(paths)
+    for scores in (found.model, *found.rivals):
+        if scores.nats is not None:
+            log.info("test %-12s %.4f nats per bar", scores.label, scores.nats)
+    log.info("report: %s", build_report(paths))
+
+
+def _describe(experiment: Experiment, parts: Parts, device: torch.device, ledger: Ledger) -> None:
+    """Say what is about to be trained, and warn where it is not what the plan meant."""
+    from stockpred.models.market_gpt import num_parameters
+
+    millions = sum(map(num_parameters, parts.learner.networks.values())) / 1e6
+    log.info(
+        "%s with %.2fM parameters on %s; %d training windows, %d validation bars",
+        experiment.model.name,
+        millions,
+        device,
+        parts.stream.num_samples,
+        parts.stream.num_scored("validation"),
+    )
+    if device.type == "cpu" and experiment.training.device == "auto":
+        ledger.append("warning", text="no GPU was visible: training ran on the CPU")

@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from hpc.errors import UserError
+from stockpred.data import store
+
+
+def _fill(text: str) -> Callable[[Path], None]:
+    return lambda directory: (directory / "a.txt").write_text(text) and None
+
+
+def test_the_manifest_tells_size_hash_and_origin(tmp_path: Path) -> None:
+    store.write(tmp_path / "prepared", _fill("bars"), {"seed": 1})
+    manifest = store.verify(tmp_path / "prepared")
+    assert manifest["files"] == {"a.txt": {"bytes": 4, "sha256": hashlib.sha256(b"bars").hexdigest()}}
+    assert manifest["made_from"] == {"seed": 1}
+    whole = hashlib.sha256(json.dumps(manifest["files"], sort_keys=True).encode()).hexdigest()
+    assert manifest["sha256"] == whole
+
+
+def test_a_failure_leaves_what_was_there_and_nothing_else(tmp_path: Path) -> None:
+    store.write(tmp_path / "prepared", _fill("old"), {})
+
+    def break_off(directory: Path) -> None:
+        (directory / "a.txt").write_text("new")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        store.write(tmp_path / "prepared", break_off, {})
+    assert (tmp_path / "prepared" / "a.txt").read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["prepared"]
+    store.verify(tmp_path / "prepared")
+
+
+def test_a_new_store_takes_the_place_of_the_old(tmp_path: Path) -> None:
+    for text in ("old", "new"):
+        store.write(tmp_path / "prepared", _fill(text), {})
+    assert (tmp_path / "prepared" / "a.txt").read_text() == "new"
+
+
+def test_a_directory_without_manifest_is_not_complete(tmp_path: Path) -> None:
+    assert store.read_manifest(tmp_path) is None
+    with pytest.raises(UserError, match="not complete"):
+        store.verify(tmp_path)
+
+
+def test_a_missing_file_is_found(tmp_path: Path) -> None:
+    store.write(tmp_path / "prepared", _fill("bars"), {})
+    (tmp_path / "prepared" / "a.txt").unlink()
+    with pytest.raises(UserError, match="changed after"):
+        store.verify(tmp_path / "prepared")
+
+
+def test_where_nothing_can_be_written_it_says_so(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot write prepared bars"):
+        store.write(tmp_path / "file" / "prepared", _fill("bars"), {})
