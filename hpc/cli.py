@@ -95,13 +95,19 @@ def submit(case: str | None, local: bool, dry_run: bool, wait: bool, yes: bool, 
 @click.option("--cluster", default=None, envvar="HPC_CLUSTER")
 @click.option("--fresh", is_flag=True)
 @click.option("--local", is_flag=True)
+@click.option("--dry-run", is_flag=True, help="Print the scripts that would be sent; do nothing.")
 @click.option("--wait", is_flag=True, help="Follow all runs to their end.")
 @click.option("--yes", is_flag=True, help="Submit without asking.")
-def submit_all(cases: tuple[str, ...], local: bool, wait: bool, yes: bool, **chosen: object) -> None:
+def submit_all(
+    cases: tuple[str, ...], local: bool, dry_run: bool, wait: bool, yes: bool, **chosen: object
+) -> None:
     """Check several CASES, show the cluster and the sum, ask, and submit them side by side."""
-    from hpc import launch
+    from hpc import launch, tables
 
     plans = launch.plans_of(cases, chosen)
+    if dry_run:
+        tables.result("\n".join(plan.script for plan in plans))
+        return
     launched = launch.launch(plans, locally=local, is_agreed=lambda: yes or _is_agreed(len(plans)))
     if wait:
         sys.exit(launch.follow_to_end([submission.paths for submission in launched]))

@@ -8,13 +8,13 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from subprocess import Popen
 
 from hpc import lease, runs, scheduler, shell
 from hpc.errors import ExitCode, UserError
 from hpc.ledger import Ledger
 from hpc.paths import RunPaths
 from hpc.scheduler import Refusal
+from hpc.shell import Process
 from hpc.states import explain_state
 from hpc.supervise import RetryLimits, carry_attempt
 from hpc.verdict import Circumstance, Decision, Verdict
@@ -33,10 +33,10 @@ class SlurmBatch:
         facts = scheduler.facts(self.job_id)
         self.deadline = facts.end_time if facts else None
 
-    def start(self, environ: Mapping[str, str]) -> list[Popen[bytes]]:
+    def start(self, environ: Mapping[str, str]) -> list[Process]:
         return [shell.start(self.command, environ=environ)]
 
-    def pass_on(self, number: int, processes: list[Popen[bytes]]) -> None:
+    def pass_on(self, number: int, processes: list[Process]) -> None:
         """Do nothing: Slurm signals the ranks itself, and they find the wish file."""
 
     def circumstance(self) -> Circumstance:
@@ -57,7 +57,7 @@ class SlurmBatch:
 
     def is_running(self, job_id: str) -> bool | None:
         facts = scheduler.facts(job_id)
-        return facts is not None and not explain_state(facts.state).is_over
+        return None if facts is None else not explain_state(facts.state).is_over
 
     def carry_on(self, paths: RunPaths) -> None:
         """Go back to the queue; where Slurm refuses, leave a successor that starts after this job."""
@@ -97,7 +97,7 @@ class LocalMachine:
         self.is_told_to_end = False
         self.deadline = None if limit_s == float("inf") else time.time() + limit_s
 
-    def start(self, environ: Mapping[str, str]) -> list[Popen[bytes]]:
+    def start(self, environ: Mapping[str, str]) -> list[Process]:
         self.paths.logs.mkdir(parents=True, exist_ok=True)
         num_threads = max(1, len(os.sched_getaffinity(0)) // self.num_tasks)
         shared = {
@@ -114,7 +114,7 @@ class LocalMachine:
             for rank in range(self.num_tasks)
         ]
 
-    def pass_on(self, number: int, processes: list[Popen[bytes]]) -> None:
+    def pass_on(self, number: int, processes: list[Process]) -> None:
         """Forward the wish; TERM and INT end the run here, USR2 only this attempt, as a time limit does."""
         self.is_told_to_end = number != signal.SIGUSR2
         for process in processes:

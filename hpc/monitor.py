@@ -208,12 +208,20 @@ State = tuple[RunState, str, str | None]
 def _state(history: History, evidence: Evidence) -> State:
     last = history.last
     if history.finished:
-        return RunState.FINISHED, "training is done and the report is written", None
+        return _finished(history, evidence)
     if last and last.decision == "stop" and not _was_resubmitted(history):
         return _stopped(last.cause or "unknown", last.why or "")
     if history.executor == "slurm":
         return _state_in_slurm(history, evidence)
     return _state_here(history, evidence)
+
+
+def _finished(history: History, evidence: Evidence) -> State:
+    job, last = evidence.job, history.last
+    is_alive = evidence.is_alive_here or (job is not None and not explain_state(job.state).is_over)
+    if is_alive and last is not None and last.ended is None:
+        return RunState.RUNNING, "training is done; the ranks leave", None
+    return RunState.FINISHED, "training is done and the report is written", None
 
 
 def _stopped(cause: str, why: str) -> State:

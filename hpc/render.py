@@ -110,6 +110,7 @@ def _context(script: Script) -> dict[str, Any]:
             "srun",
             f"--cpus-per-task={resources.cpus_per_gpu}",  # since 22.05 srun does not take it from sbatch
             "--kill-on-bad-exit=1",
+            "--wait=0",  # rank 0 tests the model when the others have left
             "--unbuffered",
             "--open-mode=append",
             f"--output={script.run_dir}/logs/rank_%t.log",

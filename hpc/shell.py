@@ -9,6 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+Process = subprocess.Popen[bytes]
+"""A started process, for those who wait for it."""
+
 SLURM_PREFIXES = ("SLURM_", "SLURMD_", "SRUN_", "SBATCH_", "SUBMITIT_")
 KEPT_FROM_SLURM = ("SLURM_CONF",)
 
@@ -62,7 +65,7 @@ def start(
     cwd: Path | None = None,
     log: Path | None = None,
     own_session: bool = False,
-) -> subprocess.Popen[bytes]:
+) -> Process:
     """Start a command and return at once; its output is appended to ``log`` where one is given.
 
     A command in its own session outlives the terminal and does not hear its Ctrl-C.

@@ -11,7 +11,6 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from subprocess import Popen
 from typing import Protocol
 
 from hpc import jobenv, lease, records
@@ -19,6 +18,7 @@ from hpc.errors import ExitCode, UserError
 from hpc.lease import Lease
 from hpc.ledger import Attempt, History, Ledger
 from hpc.paths import RunPaths
+from hpc.shell import Process
 from hpc.verdict import Circumstance, Decision, Verdict, judge, stalled_reason
 
 POLL_S = 0.2
@@ -35,10 +35,10 @@ class Platform(Protocol):
     deadline: float | None
     """Epoch second at which the allocation ends."""
 
-    def start(self, environ: Mapping[str, str]) -> list[Popen[bytes]]:
+    def start(self, environ: Mapping[str, str]) -> list[Process]:
         """Start the ranks."""
 
-    def pass_on(self, number: int, processes: list[Popen[bytes]]) -> None:
+    def pass_on(self, number: int, processes: list[Process]) -> None:
         """Let the ranks know that the batch side was asked to stop by a signal."""
 
     def circumstance(self) -> Circumstance:
@@ -57,7 +57,7 @@ class RetryLimits:
 
 
 def carry_attempt(paths: RunPaths, platform: Platform, limits: RetryLimits) -> Verdict:
-    """Run one attempt to its end; return the verdict, which the ledger holds before anything follows from it."""
+    """Run one attempt to its end; the ledger holds the verdict before anything follows from it."""
     ledger = Ledger(paths.events)
     history = ledger.history()
     if history.finished:
@@ -160,7 +160,7 @@ def _asked_to_stop() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def _exit_code(processes: list[Popen[bytes]]) -> int | None:
+def _exit_code(processes: list[Process]) -> int | None:
     """Return the common exit code once all ranks have ended; one that fails takes the others with it."""
     codes = [process.poll() for process in processes]
     failed = [code for code in codes if code not in (None, ExitCode.OK, ExitCode.CONTINUE_LATER)]
@@ -173,7 +173,7 @@ def _exit_code(processes: list[Popen[bytes]]) -> int | None:
     return failed[0] if failed and failed[0] is not None else max(ended)
 
 
-def _end(processes: list[Popen[bytes]]) -> None:
+def _end(processes: list[Process]) -> None:
     """Terminate what still runs, with a bound: ranks of a broken job may sit in a collective for ever."""
     for process in processes:
         if process.poll() is None:

@@ -87,11 +87,11 @@ def _run(env: JobEnv, paths: RunPaths, stop: Stop) -> ExitCode:
             ledger=ledger,
             guard=guard,
         )
-        if outcome is core.Outcome.CONTINUE_LATER:
-            return ExitCode.CONTINUE_LATER
-        if env.is_main:
-            conclude(experiment, parts, paths, group.device, guard)
-            ledger.append("finished", attempt=env.attempt)
+    if outcome is core.Outcome.CONTINUE_LATER:
+        return ExitCode.CONTINUE_LATER
+    if env.is_main:
+        conclude(experiment, parts, paths, group.device, guard)
+        ledger.append("finished", attempt=env.attempt)
     return ExitCode.OK
 
 
@@ -144,7 +144,7 @@ def conclude(
     for scores in (found.model, *found.rivals):
         if scores.nats is not None:
             log.info("test %-12s %.4f nats per bar", scores.label, scores.nats)
-    log.info("report: %s", build_report(paths))
+    log.info("report: %s", build_report(paths, is_conclusion=True))
 
 
 def _describe(experiment: Experiment, parts: Parts, device: torch.device, ledger: Ledger) -> None:

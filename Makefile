@@ -1,0 +1,74 @@
+# `make` alone lists what there is. Every target is one line; `make -n TARGET` shows it.
+SHELL := bash
+
+CASE ?=
+PRESET ?=
+DATA ?=
+SET ?=
+CASES ?=
+WAIT ?=
+RUN ?=
+ARGS ?=
+
+BIN := .venv/bin
+OPTIONS = $(if $(PRESET),--preset $(PRESET)) $(if $(DATA),--data "$(DATA)")
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check submit submit-all render dry-run status logs monitor cancel report cluster-up cluster-down cluster-status clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2} /^## /{print substr($$0, 4)}' Makefile
+
+demo: .venv/.ready ## the whole way in minutes: train on 2 processes, interrupt, resume, report
+	@$(BIN)/hpc demo $(ARGS)
+
+test: .venv/.ready ## every test; ARGS="-k name" picks some
+	@env -u MAKELEVEL -u MAKEFLAGS -u MFLAGS $(BIN)/python -m pytest $(ARGS)
+
+check: .venv/.ready ## ruff and mypy
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+submit: .venv/.ready ## train CASE: on Slurm where there is one, else on this machine
+	@$(BIN)/hpc submit $(CASE) $(OPTIONS) $(if $(WAIT),--wait) $(SET) $(ARGS)
+
+submit-all: .venv/.ready ## train CASES="full_market reduced" side by side; ARGS=--yes asks nothing
+	@$(BIN)/hpc submit-all $(CASES) $(OPTIONS) $(ARGS)
+
+render: .venv/.ready ## print the sbatch script of CASE and nothing else
+	@$(BIN)/hpc render $(CASE) $(OPTIONS) $(SET) $(ARGS)
+
+dry-run: .venv/.ready ## show what submit would do
+	@$(BIN)/hpc submit $(CASE) $(OPTIONS) --dry-run $(SET) $(ARGS)
+
+status: .venv/.ready ## every run, and what it does now
+	@$(BIN)/hpc status $(ARGS)
+
+logs: .venv/.ready ## the log of CASE
+	@$(BIN)/hpc logs $(CASE) $(ARGS)
+
+monitor: .venv/.ready ## follow the runs until you press Ctrl-C
+	@$(BIN)/hpc monitor $(ARGS)
+
+cancel: .venv/.ready ## end the run of CASE
+	@$(BIN)/hpc cancel $(CASE) $(ARGS)
+
+report: .venv/.ready ## write report.html again for RUN=runs/CASE/ID
+	@$(BIN)/stockpred report $(RUN) $(ARGS)
+
+cluster-up: ## a real Slurm of 4 nodes x 8 fake A100s on this machine
+	@python3 slurm/devcluster up $(ARGS)
+
+cluster-down: ## end it and leave nothing behind
+	@python3 slurm/devcluster down $(ARGS)
+
+cluster-status: ## its daemons and nodes
+	@python3 slurm/devcluster status $(ARGS)
+
+clean: ## remove the environment and the caches; runs/ stays
+	@rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
+
+.venv/.ready: pyproject.toml constraints.txt
+	@.ci/environment .venv && touch .venv/.ready
+
+## variables: CASE=crypto  PRESET=small|demo  DATA=folder of bars  SET="training.batch_size=16 resources.gpus=4"
+##            WAIT=1 follows to the end  CASES="full_market reduced"  RUN=runs/CASE/ID  ARGS=anything more

@@ -1,0 +1,263 @@
+"""Ranks that find each other, agree on numbers and leave together.
+
+Rank 0 binds a store on a free port first and publishes the address afterwards: no port is ever guessed.
+What ranks tell each other here are a few numbers over gloo; gradients are DDP's business.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import os
+import socket
+import time
+import traceback
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch.distributed import TCPStore  # type: ignore[attr-defined]
+from torch.distributed.distributed_c10d import PrefixStore, Store
+
+from hpc import records
+from hpc.errors import ExitCode, UserError
+from hpc.jobenv import JobEnv
+from hpc.paths import RunPaths
+from stockpred.config import TrainingConfig
+
+SETUP_TIMEOUT_S = 300.0
+COLLECTIVE_TIMEOUT_S = 600.0
+POLL_S = 0.05
+SIGNS_OF_A_LOST_PEER = ("gloo", "nccl", "connection closed", "connection reset", "broken pipe", "socket")
+
+
+@dataclass(frozen=True)
+class Group:
+    """This process among its ranks; a world of one needs no process group."""
+
+    env: JobEnv
+    device: torch.device
+
+    @property
+    def rank(self) -> int:
+        return self.env.rank
+
+    @property
+    def world_size(self) -> int:
+        return self.env.world_size
+
+    @property
+    def is_main(self) -> bool:
+        return self.env.is_main
+
+    def reduce_max(self, values: list[float]) -> list[float]:
+        """Return the element-wise maximum over all ranks."""
+        if self.world_size == 1:
+            return values
+        tensor = torch.tensor(values, dtype=torch.float64)
+        dist.all_reduce(tensor, op=dist.ReduceOp.MAX)
+        return [float(value) for value in tensor]
+
+    def gather_floats(self, values: list[float]) -> list[list[float]]:
+        """Return every rank's ``values``, equally many each, in the order of ranks."""
+        if self.world_size == 1:
+            return [values]
+        mine = torch.tensor(values, dtype=torch.float64)
+        ranks = [torch.empty_like(mine) for _ in range(self.world_size)]
+        dist.all_gather(ranks, mine)
+        return [rank.tolist() for rank in ranks]
+
+    def gather(self, value: Any) -> list[Any]:
+        """Return every rank's ``value`` in the order of ranks: sums over them are equal everywhere."""
+        if self.world_size == 1:
+            return [value]
+        values: list[Any] = [None] * self.world_size
+        dist.all_gather_object(values, value)
+        return values
+
+    def from_main(self, value: Any) -> Any:
+        """Return rank 0's ``value`` on every rank; nobody goes on before rank 0 has come here."""
+        if self.world_size == 1:
+            return value
+        values = [value]
+        dist.broadcast_object_list(values, src=0, device=torch.device("cpu"))
+        return values[0]
+
+    def broadcast(self, tensor: torch.Tensor) -> None:
+        """Overwrite ``tensor`` with rank 0's."""
+        if self.world_size > 1:
+            dist.broadcast(tensor, src=0)
+
+
+@contextmanager
+def joined(
+    env: JobEnv, paths: RunPaths, settings: TrainingConfig, *, timeout_s: float = SETUP_TIMEOUT_S
+) -> Iterator[Group]:
+    """Bring all ranks of this attempt together, and take them apart at the end.
+
+    Raises UserError when they do not find each other within ``timeout_s``, and when one is lost on the way.
+    """
+    torch.set_num_threads(num_threads(env))
+    if settings.exact:
+        make_exact()
+    group = Group(env, choose_device(settings.device, env))
+    if env.world_size == 1:
+        yield group
+        return
+    _connect(group, paths, timeout_s)
+    try:
+        yield group
+        dist.barrier()
+    except UserError as error:
+        _take_apart(error)
+        raise
+    except RuntimeError as error:
+        if not _is_lost_peer(error):
+            raise
+        raise UserError(
+            f"rank {env.rank} lost contact with another rank: {str(error).splitlines()[0]}",
+            where=str(paths.logs),
+            fix="read the other ranks' logs for the first error; the run continues from its last checkpoint",
+            exit_code=ExitCode.FAILED,
+        ) from error
+    _take_apart(None)
+
+
+def choose_device(wanted: str, env: JobEnv) -> torch.device:
+    """Return this rank's device; ``auto`` takes CUDA where there is one."""
+    num_devices = torch.cuda.device_count() if wanted != "cpu" else 0
+    if num_devices == 0:
+        if wanted == "cuda":
+            raise UserError(
+                "training.device is cuda, but this process sees no GPU",
+                fix="request one (resources.gpus) or set training.device=auto",
+            )
+        return torch.device("cpu")
+    if num_devices < env.local_world_size and num_devices > 1:
+        raise UserError(
+            f"{env.local_world_size} ranks share a node, but they see {num_devices} GPUs",
+            fix="run one rank per GPU",
+        )
+    device = torch.device("cuda", env.local_rank % num_devices)
+    torch.cuda.set_device(device)
+    return device
+
+
+def num_threads(env: JobEnv) -> int:
+    """Return the CPU threads of this rank: what the launcher says, else a fair share of its CPUs."""
+    for name in ("OMP_NUM_THREADS", "SLURM_CPUS_PER_TASK"):
+        if os.environ.get(name, "").isdecimal():
+            return max(1, int(os.environ[name]))
+    return max(1, len(os.sched_getaffinity(0)) // env.local_world_size)
+
+
+def make_exact() -> None:
+    """Choose repeatable kernels and reductions on CUDA; to be called before the first CUDA kernel."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    os.environ.setdefault("NCCL_ALGO", "Ring")
+    os.environ.setdefault("NCCL_NVLS_ENABLE", "0")
+    torch.use_deterministic_algorithms(True)
+    # Only a debugging aid, and it costs a memory pass per allocation.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    torch.backends.cudnn.benchmark = False
+
+
+def _connect(group: Group, paths: RunPaths, timeout_s: float) -> None:
+    env = group.env
+    if env.num_nodes == 1 and "lo" in (name for _, name in socket.if_nameindex()):
+        # A host name that resolves to an unreachable address must not matter to ranks of one host.
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+    # DDP imports this; once the group exists, that would put the group into default arguments for ever.
+    importlib.import_module("torch._dynamo")
+    meeting_place = paths.rendezvous(env.attempt)
+    deadline = time.monotonic() + timeout_s
+    try:
+        store = _publish(env, meeting_place) if env.is_main else _find(env, meeting_place, deadline)
+        store.set(f"rank_{env.rank}", "here")
+        everyone = [f"rank_{rank}" for rank in range(env.world_size)]
+        store.wait(everyone, timedelta(seconds=max(1.0, deadline - time.monotonic())))
+        dist.init_process_group(
+            "cpu:gloo,cuda:nccl" if group.device.type == "cuda" else "gloo",
+            store=store,
+            rank=env.rank,
+            world_size=env.world_size,
+            timeout=timedelta(seconds=COLLECTIVE_TIMEOUT_S),
+            device_id=group.device if group.device.type == "cuda" else None,
+        )
+        dist.barrier()
+    except (RuntimeError, TimeoutError) as error:
+        raise _did_not_meet(env, timeout_s, str(error).splitlines()[0]) from error
+
+
+def _take_apart(error: BaseException | None) -> None:
+    """End the group and its threads: one that outlives the interpreter aborts the process.
+
+    What holds the group are DDP's cycles, and the frames of an error on its way up. After a lost peer this is
+    left undone, because a thread may wait for that peer; such a process should leave by ``os._exit``.
+    """
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__context__
+    gc.collect()
+    dist.destroy_process_group()
+
+
+def _publish(env: JobEnv, meeting_place: Path) -> Store:
+    host = "127.0.0.1" if env.num_nodes == 1 else socket.gethostname()
+    server = TCPStore("127.0.0.1", 0, None, is_master=True, wait_for_workers=False)
+    token = uuid.uuid4().hex
+    server.set(token, "here")
+    address = {"host": host, "port": server.port, "job_id": env.job_id, "token": token}
+    records.write_json(meeting_place, address)
+    return PrefixStore(token, server)
+
+
+def _find(env: JobEnv, meeting_place: Path, deadline: float) -> Store:
+    """Wait for an address of this job at which someone listens; an older attempt's file is passed over."""
+    while time.monotonic() < deadline:
+        address = records.read_json_if_any(meeting_place)
+        if address is not None and address.get("job_id") == env.job_id and _listens(address):
+            client = TCPStore(
+                _reachable(str(address["host"])),
+                address["port"],
+                None,
+                is_master=False,
+                timeout=timedelta(seconds=max(1.0, deadline - time.monotonic())),
+                wait_for_workers=False,
+            )
+            if client.check([address["token"]]):
+                return PrefixStore(address["token"], client)
+        time.sleep(POLL_S)
+    raise TimeoutError(f"rank 0 has not published its address in {meeting_place}")
+
+
+def _listens(address: dict[str, Any]) -> bool:
+    try:
+        with socket.create_connection((_reachable(str(address["host"])), address["port"]), timeout=5.0):
+            return True
+    except OSError:
+        return False
+
+
+def _reachable(host: str) -> str:
+    return "127.0.0.1" if host == socket.gethostname() else host
+
+
+def _did_not_meet(env: JobEnv, timeout_s: float, reason: str) -> UserError:
+    return UserError(
+        f"rank {env.rank} of {env.world_size} waited {timeout_s:.0f} s for the others in vain: {reason}",
+        fix="see whether every rank has started, and whether the nodes reach each other (GLOO_SOCKET_IFNAME, "
+        "NCCL_SOCKET_IFNAME)",
+        exit_code=ExitCode.FAILED,
+    )
+
+
+def _is_lost_peer(error: RuntimeError) -> bool:
+    text = str(error).lower()
+    return isinstance(error, dist.DistError) or any(sign in text for sign in SIGNS_OF_A_LOST_PEER)

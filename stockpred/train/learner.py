@@ -1,0 +1,75 @@
+"""What the core asks of a way of learning and of its data: it yields losses, the core does the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+
+Batch = dict[str, Tensor]
+Metrics = dict[str, tuple[Tensor, Tensor]]
+
+
+class Networks:
+    """A learner's networks by name, as the core has prepared them."""
+
+    def __init__(self, raw: Mapping[str, nn.Module], wrapped: Mapping[str, nn.Module]) -> None:
+        self._raw = dict(raw)
+        self._wrapped = dict(wrapped)
+
+    def __getitem__(self, name: str) -> nn.Module:
+        """Return the network whose loss is yielded next: its gradients are averaged over ranks."""
+        return self._wrapped[name]
+
+    def raw(self, name: str) -> nn.Module:
+        """Return the bare module, to pass through a network that is not being updated."""
+        return self._raw[name]
+
+
+class Stream(Protocol):
+    """A sequence of batches that depends on the seed and the step, never on the number of ranks."""
+
+    @property
+    def num_samples(self) -> int:
+        """Return how many samples one pass has."""
+        ...
+
+    def batch(self, step: int, part: int, num_parts: int, part_size: int) -> Batch:
+        """Return slice ``part`` of the ``num_parts * part_size`` samples of ``step`` (which counts from 0).
+
+        Each carries ``loss_weight``, a scalar such that the mean over parts of (this part's summed losses /
+        ``loss_weight``) is the mean loss of the joint batch.
+        """
+        ...
+
+    def evaluation(self, part: int, num_parts: int, batch_size: int) -> Iterator[Batch]:
+        """Yield this part's share of the validation samples; over all parts each comes exactly once."""
+        ...
+
+
+class Learner(Protocol):
+    """A way of learning: its networks, its losses, its evaluation.
+
+    ``updates`` is called once per micro-batch; each call yields the same network names in the same order, and
+    every network is among them, with a loss that reaches all of its parameters. Randomness comes from torch's
+    global generators, which the core seeds before every loss. ``state_dict`` holds tensors and plain values
+    that are equal on all ranks.
+    """
+
+    networks: dict[str, nn.Module]
+    selection_metric: str
+
+    def updates(self, batch: Batch, networks: Networks) -> Iterator[tuple[str, Tensor]]:
+        """Yield (network name, scalar loss) for one update after another; forward passes run in here."""
+        ...
+
+    def evaluate(self, batch: Batch, networks: Networks) -> Metrics:
+        """Return metric -> (sum, weight); the core adds both up over batches and ranks, and divides."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what the learner remembers beyond its networks."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...

@@ -1,0 +1,86 @@
+"""One network's optimizer: AdamW, warm-up and cosine, clipping, loss scaling."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal, cast
+
+import torch
+from torch import Tensor, nn
+
+from stockpred.config import TrainingConfig
+
+Precision = Literal["bf16", "fp16", "fp32"]
+AUTOCAST_TYPES: dict[Precision, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def choose_precision(wanted: str, device: torch.device) -> Precision:
+    """Resolve ``auto``: bf16 on CUDA, fp32 on the CPU."""
+    if wanted == "auto":
+        return "bf16" if device.type == "cuda" else "fp32"
+    return cast(Precision, wanted)
+
+
+def autocast(precision: Precision, device: torch.device) -> torch.autocast:
+    """Return the context of a forward pass."""
+    dtype = AUTOCAST_TYPES.get(precision)
+    return torch.autocast(device.type, dtype=dtype or torch.bfloat16, enabled=dtype is not None)
+
+
+def learning_rate(step: int, total_steps: int, settings: TrainingConfig) -> float:
+    """Return the rate of ``step`` (from 1): linear warm-up to ``lr``, then a cosine to its minimum."""
+    num_warmup = round(settings.warmup_fraction * total_steps)
+    if step <= num_warmup:
+        return settings.lr * step / num_warmup
+    progress = (step - num_warmup) / max(1, total_steps - num_warmup)
+    cosine = 0.5 * (1.0 + math.cos(math.pi * min(1.0, progress)))
+    return settings.lr * (settings.min_lr_fraction + (1.0 - settings.min_lr_fraction) * cosine)
+
+
+class NetworkOptimizer:
+    """AdamW over one network; weight decay acts on matrices only, never on biases, gains or scalars."""
+
+    def __init__(
+        self, network: nn.Module, settings: TrainingConfig, precision: Precision, device: torch.device
+    ) -> None:
+        self.parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
+        self.gradient_clip = settings.gradient_clip
+        self.optimizer = torch.optim.AdamW(
+            [
+                {
+                    "params": [p for p in self.parameters if p.ndim >= 2],
+                    "weight_decay": settings.weight_decay,
+                },
+                {"params": [p for p in self.parameters if p.ndim < 2], "weight_decay": 0.0},
+            ],
+            lr=settings.lr,
+            betas=(settings.beta1, settings.beta2),
+            fused=device.type == "cuda",
+        )
+        # One scaler per network: it may be updated several times in a step, and each may overflow by itself.
+        self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
+
+    def backward(self, loss: Tensor) -> None:
+        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+
+    def apply(self, lr: float) -> Tensor:
+        """Clip and step with the gradients at hand; return their norm before clipping, on the device."""
+        self.scaler.unscale_(self.optimizer)
+        norm = nn.utils.clip_grad_norm_(self.parameters, self.gradient_clip)
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        return norm
+
+    def is_overflow_skipped(self) -> bool:
+        """Say whether a non-finite gradient is an expected event here: fp16 skips that update."""
+        return bool(self.scaler.is_enabled())
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.optimizer.load_state_dict(state["optimizer"])
+        if state["scaler"]:
+            self.scaler.load_state_dict(state["scaler"])

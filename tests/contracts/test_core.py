@@ -1,0 +1,247 @@
+"""The core's promises, kept for a learner of two networks on real processes."""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import toy_core
+
+from hpc import records
+from hpc.errors import ExitCode
+from hpc.paths import RunPaths
+
+Ranks = list[subprocess.Popen[str]]
+Row = dict[str, Any]
+LIMIT_S = 90
+
+
+@pytest.fixture
+def launched() -> Iterator[Callable[..., Ranks]]:
+    """Start ranks that do not outlive the test."""
+    started: Ranks = []
+
+    def launch(
+        run: Path, world_size: int, attempt: int, settings: Row, options: Row, **environ: str
+    ) -> Ranks:
+        ranks = toy_core.launch(run, world_size, attempt, settings, options, **environ)
+        started.extend(ranks)
+        return ranks
+
+    yield launch
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def ended(ranks: Ranks) -> list[int]:
+    """Wait for all ranks; return their exit codes."""
+    outputs = [rank.communicate(timeout=LIMIT_S)[0] for rank in ranks]
+    codes = [rank.returncode for rank in ranks]
+    assert all(code in (0, 1, 85, -9) for code in codes), outputs
+    return codes
+
+
+def checkpoint_of(run: Path) -> Path:
+    return max((run / "checkpoints").iterdir(), key=lambda path: int(path.name.removeprefix("step_")))
+
+
+def final_state(run: Path) -> dict[str, Any]:
+    directory = checkpoint_of(run)
+    return {file.stem: torch.load(file, weights_only=True) for file in directory.glob("*.pt")}
+
+
+def leaves(tree: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(tree, dict | list | tuple):
+        items = tree.items() if isinstance(tree, dict) else enumerate(tree)
+        for key, value in items:
+            yield from leaves(value, f"{name}/{key}")
+    else:
+        yield name, tree
+
+
+def assert_identical(run: Path, other: Path) -> None:
+    """Every tensor, counter and row equal, bit for bit."""
+    ours, theirs = dict(leaves(final_state(run))), dict(leaves(final_state(other)))
+    assert ours.keys() == theirs.keys()
+    for name, value in ours.items():
+        same = torch.equal(value, theirs[name]) if isinstance(value, torch.Tensor) else value == theirs[name]
+        assert same, name
+    assert RunPaths(run).metrics.read_bytes() == RunPaths(other).metrics.read_bytes()
+
+
+def assert_close(run: Path, other: Path) -> None:
+    ours, theirs = final_state(run)["networks"], final_state(other)["networks"]
+    for name, network in ours.items():
+        for key, tensor in network.items():
+            torch.testing.assert_close(tensor, theirs[name][key], atol=1e-6, rtol=1e-6)
+    rows = zip(
+        records.read_rows(RunPaths(run).metrics), records.read_rows(RunPaths(other).metrics), strict=True
+    )
+    for mine, yours in rows:
+        assert mine["loss"] == pytest.approx(yours["loss"], abs=1e-6)
+        assert mine.get("validation", {}) == pytest.approx(yours.get("validation", {}), abs=1e-6)
+
+
+def test_two_ranks_and_accumulation_equal_one_process_with_the_joint_batch(
+    tmp_path: Path, launched: Callable[..., Ranks]
+) -> None:
+    joint, ranks, accumulated = tmp_path / "joint", tmp_path / "ranks", tmp_path / "accumulated"
+    assert ended(launched(joint, 1, 1, {"batch_size": 16}, {})) == [0]
+    assert ended(launched(ranks, 2, 1, {"batch_size": 8}, {})) == [0, 0]
+    assert ended(launched(accumulated, 1, 1, {"batch_size": 8, "accumulate": 2}, {})) == [0]
+    assert_close(joint, ranks)
+    assert_close(joint, accumulated)
+
+
+def test_accumulation_on_two_ranks_equals_one_process_with_the_joint_batch(
+    tmp_path: Path, launched: Callable[..., Ranks]
+) -> None:
+    assert ended(launched(tmp_path / "joint", 1, 1, {"batch_size": 16}, {})) == [0]
+    assert ended(launched(tmp_path / "ranks", 2, 1, {"batch_size": 4, "accumulate": 2}, {})) == [0, 0]
+    assert_close(tmp_path / "joint", tmp_path / "ranks")
+
+
+# Slow enough to be hit by a kill, saving as often as ranks may agree on it.
+KILLABLE = {
+    "batch_size": 4,
+    "epochs": 3,
+    "min_step_s": 0.01,
+    "checkpoint_every_s": 0.0,
+    "keep_checkpoints": 3,
+}
+NOISY = {"is_noisy": True}
+
+
+@pytest.mark.parametrize(("world_size", "num_kills"), [(1, 3), (2, 3), (3, 3)])
+def test_killed_at_random_moments_a_run_ends_with_the_very_same_bits(
+    tmp_path: Path, launched: Callable[..., Ranks], world_size: int, num_kills: int
+) -> None:
+    undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
+    settings = KILLABLE | {"min_step_s": 0.03 / world_size} | {"epochs": 2 * world_size}
+    calm = settings | {"min_step_s": 0.0, "checkpoint_every_s": 1000.0}
+    assert ended(launched(undisturbed, world_size, 1, calm, NOISY)) == [0] * world_size
+    moments = random.Random(world_size)
+    for attempt in range(1, num_kills + 1):
+        ranks = launched(killed, world_size, attempt, settings, NOISY)
+        wait_for_a_step(killed, attempt, ranks)
+        time.sleep(moments.uniform(0.0, 0.4))
+        for rank in ranks:
+            rank.kill()
+        assert set(ended(ranks)) == {-9}, "the run was over before the kill"
+    assert ended(launched(killed, world_size, num_kills + 1, settings, NOISY)) == [0] * world_size
+    assert_identical(undisturbed, killed)
+    resumed = [row for row in records.read_rows(RunPaths(killed).events) if row["kind"] == "resumed"]
+    assert resumed
+    assert all(row["skipped"] == [] for row in resumed)
+
+
+def wait_for_a_step(run: Path, attempt: int, ranks: Ranks) -> None:
+    """Wait until this attempt has made its first step."""
+    limit = time.monotonic() + LIMIT_S
+    while time.monotonic() < limit:
+        status = records.read_json_if_any(RunPaths(run).status)
+        if status is not None and status["attempt"] == attempt:
+            return
+        assert all(rank.poll() is None for rank in ranks), [rank.communicate()[0] for rank in ranks]
+        time.sleep(0.01)
+    raise AssertionError("no step was made")
+
+
+def test_three_ranks_do_not_resume_exactly_without_the_rehearsal(
+    tmp_path: Path, launched: Callable[..., Ranks]
+) -> None:
+    """The control: the test above would see a resume that is not exact."""
+    options = {"skips_rehearsal": True}
+    settings = {"batch_size": 4, "epochs": 2, "max_steps": 12}
+    assert ended(launched(tmp_path / "whole", 3, 1, settings, options)) == [0, 0, 0]
+    half = settings | {"min_step_s": 0.05, "checkpoint_every_s": 0.0}
+    ranks = launched(tmp_path / "parts", 3, 1, half, options)
+    wait_for_a_step(tmp_path / "parts", 1, ranks)
+    ranks[0].terminate()
+    assert ended(ranks) == [85, 85, 85]
+    assert ended(launched(tmp_path / "parts", 3, 2, settings, options)) == [0, 0, 0]
+    with pytest.raises(AssertionError):
+        assert_identical(tmp_path / "whole", tmp_path / "parts")
+
+
+@pytest.mark.parametrize("signalled", [0, 1])
+def test_a_signal_to_one_rank_stops_all_with_one_checkpoint(
+    tmp_path: Path, launched: Callable[..., Ranks], signalled: int
+) -> None:
+    settings = {"min_step_s": 0.02, "epochs": 50}
+    ranks = launched(tmp_path, 2, 1, settings, {})
+    wait_for_a_step(tmp_path, 1, ranks)
+    ranks[signalled].terminate()
+    assert ended(ranks) == [ExitCode.CONTINUE_LATER] * 2
+    events = [
+        (row["kind"], row.get("cause") or row.get("reason"))
+        for row in records.read_rows(RunPaths(tmp_path).events)
+    ]
+    assert events == [("stop_agreed", "signal"), ("checkpoint", "stop")]
+
+
+def test_a_deadline_is_met_with_a_checkpoint_and_no_signal(
+    tmp_path: Path, launched: Callable[..., Ranks]
+) -> None:
+    deadline = time.time() + 8.0
+    ranks = launched(tmp_path, 2, 1, {"min_step_s": 0.02, "epochs": 500}, {}, HPC_DEADLINE=str(deadline))
+    assert ended(ranks) == [ExitCode.CONTINUE_LATER] * 2
+    assert time.time() < deadline + 1.0
+    assert (checkpoint_of(tmp_path) / "manifest.json").exists()
+
+
+def test_when_one_rank_dies_the_others_end_quickly_and_say_so(
+    tmp_path: Path, launched: Callable[..., Ranks]
+) -> None:
+    ranks = launched(tmp_path, 3, 1, {"min_step_s": 0.02, "epochs": 500}, {})
+    wait_for_a_step(tmp_path, 1, ranks)
+    ranks[1].kill()
+    begin = time.monotonic()
+    outputs = [rank.communicate(timeout=LIMIT_S)[0] for rank in ranks]
+    assert time.monotonic() - begin < 10.0
+    assert [rank.returncode for rank in ranks] == [ExitCode.FAILED, -9, ExitCode.FAILED]
+    assert "lost contact with another rank" in outputs[0]
+    assert "lost contact" in outputs[2]
+
+
+def test_a_loss_that_is_not_finite_stops_all_ranks_and_spares_the_checkpoints(
+    tmp_path: Path, launched: Callable[..., Ranks]
+) -> None:
+    ranks = launched(tmp_path, 2, 1, {"epochs": 4}, {"bad_step": 14})
+    outputs = [rank.communicate(timeout=LIMIT_S)[0] for rank in ranks]
+    assert [rank.returncode for rank in ranks] == [ExitCode.FAILED] * 2
+    assert all("not finite at step 14" in output for output in outputs)
+    assert json.loads((RunPaths(tmp_path).best / "manifest.json").read_text())["step"] < 14
+    assert all(row["step"] < 14 for row in records.read_rows(RunPaths(tmp_path).metrics))
+
+
+def test_a_finished_run_is_left_as_it_is(tmp_path: Path, launched: Callable[..., Ranks]) -> None:
+    assert ended(launched(tmp_path, 2, 1, {}, {})) == [0, 0]
+    before = {path: path.read_bytes() for path in checkpoint_of(tmp_path).iterdir()}
+    metrics = RunPaths(tmp_path).metrics.read_bytes()
+    assert ended(launched(tmp_path, 2, 2, {}, {})) == [0, 0]
+    assert {path: path.read_bytes() for path in checkpoint_of(tmp_path).iterdir()} == before
+    assert RunPaths(tmp_path).metrics.read_bytes() == metrics
+
+
+def test_half_precision_with_a_loss_scale_resumes_exactly(
+    tmp_path: Path, launched: Callable[..., Ranks]
+) -> None:
+    settings = {"precision": "fp16", "epochs": 3}
+    assert ended(launched(tmp_path / "whole", 1, 1, settings, {})) == [0]
+    ranks = launched(tmp_path / "parts", 1, 1, settings | {"min_step_s": 0.05}, {})
+    wait_for_a_step(tmp_path / "parts", 1, ranks)
+    ranks[0].terminate()
+    assert ended(ranks) == [85]
+    assert ended(launched(tmp_path / "parts", 1, 2, settings, {})) == [0]
+    assert_identical(tmp_path / "whole", tmp_path / "parts")
+    scaler = final_state(tmp_path / "whole")["optimizers"]["critic"]["scaler"]
+    assert scaler["_growth_tracker"] > 0

@@ -1,0 +1,145 @@
+"""The main job on this machine: launch, two ranks, an interruption, resume, report."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from hpc.ledger import Ledger
+from hpc.paths import RunPaths
+from tests.slurm.workspaces import PROJECT, fingerprint
+
+QUICK = ("training.epochs=2", "training.min_step_s=0.05")
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    for folder in ("cases", "slurm"):
+        shutil.copytree(PROJECT / folder, tmp_path / folder)
+    return tmp_path
+
+
+def hpc(root: Path, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    """Run the command as on a machine without a Slurm."""
+    environ = {name: value for name, value in os.environ.items() if name != "SLURM_CONF"}
+    done = subprocess.run(
+        [sys.executable, "-m", "hpc", *words],
+        cwd=root,
+        env={**environ, "PYTHONPATH": str(PROJECT)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert not check or done.returncode == 0, done.stdout + done.stderr
+    return done
+
+
+def run_of(root: Path, done: subprocess.CompletedProcess[str]) -> RunPaths:
+    return RunPaths(root / "runs" / done.stdout.split()[0])
+
+
+def until(is_so: object, timeout_s: float = 60) -> None:
+    deadline = time.monotonic() + timeout_s
+    assert callable(is_so)
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def test_the_demo_is_interrupted_once_and_ends_like_a_run_that_was_not(root: Path) -> None:
+    shown = hpc(root, "demo", "--local")
+    paths = run_of(root, shown)
+    whole = hpc(root, "submit", "crypto", "--preset", "demo", "--local", "--wait", "--fresh")
+
+    history = Ledger(paths.events).history()
+    assert [attempt.cause for attempt in history.attempts] == ["request", "finished"]
+    assert history.attempts[1].first_step == history.attempts[0].committed_step
+    page = paths.report.read_text()
+    assert "synthetic" in page
+    assert len(page) < 2_000_000
+    assert not re.search(r"(src|href)=[\"']?https?:", page)
+    assert fingerprint(paths) == fingerprint(run_of(root, whole))
+    assert f"report: {paths.report}" in shown.stdout
+
+
+def test_submitting_a_finished_run_again_points_to_its_report(root: Path) -> None:
+    first = hpc(root, "submit", "crypto", "--preset", "demo", *QUICK, "--local", "--wait")
+    again = hpc(root, "submit", "crypto", "--preset", "demo", *QUICK, "--local")
+
+    assert "was finished before" in again.stdout
+    assert run_of(root, again) == run_of(root, first)
+    assert len(list((root / "runs" / "crypto").glob("demo-*"))) == 1
+
+
+def test_a_live_run_is_not_started_twice_and_a_cancelled_one_continues(root: Path) -> None:
+    slow = ("training.epochs=4", "training.min_step_s=0.2")
+    paths = run_of(root, hpc(root, "submit", "crypto", "--preset", "demo", *slow, "--local"))
+    until(lambda: paths.status.exists())
+
+    again = hpc(root, "submit", "crypto", "--preset", "demo", *slow, "--local")
+    hpc(root, "cancel", "crypto")
+    until(lambda: '"cancelled"' in hpc(root, "status", "--json").stdout)
+    saved = Ledger(paths.events).history().committed_step
+    faster = hpc(root, "submit", "crypto", "--preset", "demo", *slow, "--local", "--wait")
+
+    assert "is already at work" in again.stdout
+    assert saved > 0
+    history = Ledger(paths.events).history()
+    assert history.attempts[-1].first_step == saved
+    assert history.finished
+    assert "report:" in faster.stdout
+
+
+def test_a_killed_batch_side_leaves_a_run_that_the_next_submit_continues(root: Path) -> None:
+    slow = ("training.epochs=4", "training.min_step_s=0.2", "training.checkpoint_every_s=1")
+    paths = run_of(root, hpc(root, "submit", "crypto", "--preset", "demo", *slow, "--local"))
+    until(lambda: Ledger(paths.events).history().committed_step > 0)
+
+    for process in Path("/proc").glob("[0-9]*"):
+        if is_of(process, root):
+            os.kill(int(process.name), signal.SIGKILL)
+    lost = hpc(root, "status", "--plain").stdout
+    hpc(root, "submit", "crypto", "--preset", "demo", *slow, "--local", "--wait")
+
+    assert "\tlost\t" in lost
+    assert Ledger(paths.events).history().finished
+
+
+def is_of(process: Path, root: Path) -> bool:
+    try:
+        return (process / "cwd").resolve() == root.resolve()
+    except OSError:
+        return False
+
+
+def test_without_bars_nothing_is_trained_and_nothing_is_left(root: Path) -> None:
+    refused = hpc(root, "submit", "crypto", "--preset", "small", "--local", check=False)
+
+    assert refused.returncode == 3
+    assert "DATA=DIR" in refused.stderr
+    assert "data.source=synthetic" in refused.stderr
+    assert not (root / "runs").exists()
+
+
+def test_bars_of_other_assets_end_the_run_with_one_clear_error(root: Path, tmp_path: Path) -> None:
+    bars = tmp_path / "bars"
+    bars.mkdir()
+    (bars / "GOLD.csv").write_text("date,open,high,low,close,volume\n2024-01-02,1,2,1,2,5\n")
+
+    done = hpc(
+        root, "submit", "crypto", "--preset", "small", "--data", str(bars), "--local", "--wait", check=False
+    )
+
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    history = Ledger(run_of(root, done).events).history()
+    assert [(attempt.cause, attempt.decision) for attempt in history.attempts] == [("mistake", "stop")]

@@ -1,0 +1,164 @@
+"""Workspaces of their own for runs on a real Slurm, and what is compared when the runs are over."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from hpc import records
+from hpc.ledger import History, Ledger
+from hpc.paths import RunPaths
+from tests.slurm.clusters import Cluster
+
+PROJECT = Path(__file__).resolve().parents[2]
+PACE_S = 0.1
+# Four ranks on two nodes; 260 windows make 4 steps a pass, so 64 passes are 260 steps.
+SETTINGS = (
+    "data.synthetic.num_bars=400",
+    "model.d_model=32",
+    "model.num_layers=1",
+    "training.batch_size=16",
+    "training.epochs=64",
+    "training.patience=1000",
+    "training.evaluations_per_epoch=0.5",
+    "training.checkpoint_every_s=1000",
+    "resources.nodes=2",
+    "resources.gpus=2",
+    "resources.cpus_per_gpu=1",
+    "resources.memory_gb_per_gpu=4",
+)
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """A directory with the cases, from which a cluster is used as a person would."""
+
+    root: Path
+    cluster: Cluster
+
+    def hpc(self, *words: str, timeout_s: float = 120.0) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "hpc", *words]
+        environ = {**self.cluster.env, "PYTHONPATH": str(PROJECT)}
+        return subprocess.run(
+            command,
+            cwd=self.root,
+            env=environ,
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+        )
+
+    def submit(self, *overrides: str) -> Submitted:
+        done = self.hpc("submit", "crypto", "--preset", "demo", *SETTINGS, *overrides)
+        assert done.returncode == 0, done.stderr
+        name = done.stdout.split()[0]
+        return Submitted(self, RunPaths(self.root / "runs" / name))
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """A run on its way."""
+
+    workspace: Workspace
+    paths: RunPaths
+
+    @property
+    def history(self) -> History:
+        return Ledger(self.paths.events).history()
+
+    @property
+    def job_id(self) -> str:
+        assert self.history.job_id is not None
+        return self.history.job_id
+
+    def view(self) -> dict[str, Any]:
+        """Return what `hpc status` says; asking also lifts the hold of a requeued job."""
+        done = self.workspace.hpc("status", self.paths.run_id, "--json")
+        assert done.returncode == 0, done.stderr
+        (view,) = json.loads(done.stdout)
+        return dict(view)
+
+    def step(self) -> int:
+        return int((records.read_json_if_any(self.paths.status) or {}).get("step", 0))
+
+    def until(self, is_so: Callable[[], bool], *, timeout_s: float = 120.0) -> None:
+        deadline = time.monotonic() + timeout_s
+        while not is_so():
+            assert time.monotonic() < deadline, self.story()
+            time.sleep(0.2)
+
+    def until_over(self, *, timeout_s: float = 420.0) -> str:
+        """Ask every other second how it goes, as a monitor does; return the last state."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            state = str(self.view()["state"])
+            if state in ("finished", "failed", "cancelled", "lost"):
+                return state
+            assert time.monotonic() < deadline, self.story()
+            time.sleep(2.0)
+
+    def story(self) -> str:
+        logs = [self.paths.logs / "job.log", self.paths.rank_log(0)]
+        texts = [path.read_text()[-3000:] for path in logs if path.exists()]
+        return "\n".join([*map(str, Ledger(self.paths.events).rows()), *texts])
+
+
+def new_workspace(root: Path, cluster: Cluster) -> Workspace:
+    root.mkdir(parents=True)
+    for folder in ("cases", "slurm"):
+        shutil.copytree(PROJECT / folder, root / folder)
+    return Workspace(root, cluster)
+
+
+def fingerprint(paths: RunPaths) -> dict[str, str]:
+    """Return hashes of what a repetition must share: weights, optimizers, early stopping, best, metrics."""
+    newest = max(paths.checkpoints.glob("step_*"), key=lambda path: int(path.name.split("_")[1]))
+    found = {stem: _digest(newest / f"{stem}.pt") for stem in ("networks", "optimizers", "state")}
+    (best,) = paths.best.glob("*.pt")
+    return {**found, "best": _digest(best), "metrics": hashlib.sha256(paths.metrics.read_bytes()).hexdigest()}
+
+
+def processes_of(workspace: Workspace) -> list[str]:
+    """Return the processes that still work in a workspace."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            is_there = (process / "cwd").resolve() == workspace.root.resolve()
+            command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:
+            continue
+        if is_there and int(process.name) != os.getpid():
+            found.append(command)
+    return found
+
+
+def _digest(path: Path) -> str:
+    hashed = hashlib.sha256()
+    _feed(hashed, torch.load(path, map_location="cpu", weights_only=True))
+    return hashed.hexdigest()
+
+
+def _feed(hashed: hashlib._Hash, value: Any) -> None:
+    if isinstance(value, torch.Tensor):
+        hashed.update(str((value.dtype, value.shape)).encode() + value.contiguous().numpy().tobytes())
+    elif isinstance(value, dict):
+        for key in sorted(value, key=str):
+            hashed.update(str(key).encode())
+            _feed(hashed, value[key])
+    elif isinstance(value, list | tuple):
+        for item in value:
+            _feed(hashed, item)
+    else:
+        hashed.update(repr(value).encode())

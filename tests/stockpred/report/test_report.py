@@ -1,0 +1,293 @@
+"""The page a person opens: self-contained, honest, equal for equal inputs, possible from little."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from hpc import records
+from hpc.ledger import Ledger
+from hpc.paths import RunPaths
+from stockpred import evaluate
+from stockpred.data.dataset import Dataset
+from stockpred.metrics import Estimate
+from stockpred.report import curves
+from stockpred.report.build import build_report
+from stockpred.report.verdict import parameters, signed, verdict
+from stockpred.results import Evaluated, TestResults
+
+MakeMarket = Callable[..., Dataset]
+VOID = {"meta", "br", "hr", "img", "link", "input"}
+
+
+class Page(HTMLParser):
+    """Check that tags nest and collect text, attributes and identifiers."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.text: list[str] = []
+        self.tags: list[str] = []
+        self.ids: list[str] = []
+        self.references: list[str] = []
+        self.feed(html)
+        self.close()
+        assert not self.open, f"not closed: {self.open}"
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        if tag not in VOID:
+            self.open.append(tag)
+        for name, value in attrs:
+            if name == "id":
+                self.ids.append(value or "")
+            if name in ("href", "src", "xlink:href", "action"):
+                self.references.append(value or "")
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        if tag not in VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] not in ("style", "script"):
+            self.text.append(data)
+
+    @property
+    def words(self) -> str:
+        return " ".join(" ".join(self.text).split())
+
+
+def fill(paths: RunPaths, market: Dataset) -> TestResults:
+    """Write what a finished run of three attempts leaves behind."""
+    table = torch.log_softmax(torch.from_numpy(np.random.default_rng(0).normal(0, 0.1, (16, 16))), -1)
+    found = evaluate.evaluate_test(
+        market,
+        lambda batch: table[batch["tokens"]],
+        paths=paths,
+        evaluated=Evaluated("market_gpt", 561_664, 40),
+        context_length=12,
+        stride=6,
+    )
+    for step in range(1, 61):
+        row = {"step": step, "epoch": step / 20, "loss": {"model": 3 - step / 60}, "lr": 1e-3}
+        evaluated = {"validation": {"nats": 2.9 - 0.01 * min(step, 40)}} if step % 10 == 0 else {}
+        records.append_row(paths.metrics, row | evaluated)
+    write_events(paths)
+    records.write_json(paths.data_info, DATA_INFO)
+    records.write_json(
+        paths.provenance, {"commit": "c0ffee", "python": "3.11.2", "packages": {"torch": "2.13"}}
+    )
+    paths.config.write_text("name: <&$> 000660\n")
+    market.tokenizer.save(paths.tokenizer)
+    curves.write_training_log(paths)
+    return found
+
+
+DATA_INFO = {
+    "source": "files",
+    "bars_sha256": "ab" * 32,
+    "num_bars": 2500,
+    "num_tokens": 2400,
+    "first": "2020-01-01T00:00:00+00:00",
+    "last": "2021-02-23T00:00:00+00:00",
+    "findings": {
+        "spike": {"count": 2, "symbols": 1, "action": "left out of training", "examples": [{"symbol": "A1"}]}
+    },
+    "splits": {"train": {"score_start_date": "2020-01-01T00:00:00", "score_end_date": "2020-10-04T00:00:00"}},
+}
+
+
+def write_events(paths: RunPaths) -> None:
+    rows: list[dict[str, object]] = [{"time": 0.0, "kind": "submitted", "job_id": "77"}]
+    stops = ((0, 20, "deadline", 85), (20, 45, "preempted", 85), (45, 60, "finished", 0))
+    for attempt, (first, last, cause, code) in enumerate(stops, 1):
+        begin = 1000.0 * attempt
+        common = {"attempt": attempt, "time": begin}
+        rows.append({**common, "kind": "attempt_started", "job_id": "77", "nodes": [f"gpu{attempt}"]})
+        if first:
+            rows.append({**common, "kind": "resumed", "step": first})
+        rows.append({**common, "kind": "checkpoint", "step": last, "reason": "stop"})
+        rows.append(
+            {**common, "kind": "attempt_ended", "time": begin + 65, "cause": cause, "exit_code": code}
+        )
+    records.write_rows(paths.events, rows)
+
+
+@pytest.fixture
+def paths(tmp_path: Path) -> RunPaths:
+    root = tmp_path / "crypto" / "20260101-abc"
+    root.mkdir(parents=True)
+    return RunPaths(root)
+
+
+@pytest.fixture
+def results_of_run(paths: RunPaths, make_market: MakeMarket) -> TestResults:
+    return fill(paths, make_market())
+
+
+@pytest.mark.usefixtures("results_of_run")
+def test_the_page_is_one_valid_file_without_script_or_outside_reference(paths: RunPaths) -> None:
+    html = build_report(paths).read_text()
+    page = Page(html)
+    assert len(html.encode()) < 2_000_000
+    assert "script" not in page.tags
+    assert all(reference.startswith("#") for reference in page.references)
+    assert not re.search(r"https?://|//cdn|@import|url\((?!#)", html)
+    assert len(page.ids) == len(set(page.ids))
+    used = set(re.findall(r'(?:href="|url\()#([^")]+)', html))
+    assert used <= set(page.ids)
+
+
+@pytest.mark.usefixtures("results_of_run")
+def test_equal_inputs_give_equal_bytes(paths: RunPaths) -> None:
+    first = build_report(paths).read_bytes()
+    assert build_report(paths).read_bytes() == first
+
+
+def test_the_page_tells_the_verdict_the_rivals_and_the_attempts(
+    paths: RunPaths, results_of_run: TestResults
+) -> None:
+    words = Page(build_report(paths).read_text()).words
+    assert "market_gpt with 562k parameters" in words
+    for rival in results_of_run.rivals:
+        assert rival.label in words
+    assert f"{results_of_run.model.nats:.3f}" in words
+    assert "The run took 3 attempts" in words
+    for told in (
+        "gpu2",
+        "preempted",
+        "deadline",
+        "1m 05s",
+        "attempt 2",
+        "c0ffee",
+        "ab" * 32,
+        "left out of training",
+    ):
+        assert told in words
+    assert "Survivorship" in words
+    assert "synthetic" not in words
+
+
+@pytest.mark.usefixtures("results_of_run")
+def test_synthetic_bars_and_warnings_of_the_run_are_said_before_anything_else(paths: RunPaths) -> None:
+    records.write_json(paths.data_info, {**DATA_INFO, "source": "synthetic"})
+    Ledger(paths.events).append("warning", text="2 GPUs were requested but training ran on the CPU")
+    words = Page(build_report(paths).read_text()).words
+    head = words[: words.index("Scored once")]
+    assert "These bars are synthetic." in head
+    assert "2 GPUs were requested but training ran on the CPU." in head
+    assert "On the synthetic bars of" in head
+
+
+@pytest.mark.usefixtures("results_of_run")
+def test_what_a_config_says_is_shown_as_text_and_never_as_markup(paths: RunPaths) -> None:
+    assert "name: <&$> 000660" in Page(build_report(paths).read_text()).words
+
+
+def test_an_empty_run_gets_a_page_that_says_there_is_no_verdict(paths: RunPaths) -> None:
+    words = Page(build_report(paths).read_text()).words
+    assert "no verdict yet" in words
+
+
+@pytest.mark.parametrize(
+    "missing", ["events", "metrics", "data_info", "provenance", "predictions", "tokenizer"]
+)
+@pytest.mark.usefixtures("results_of_run")
+def test_a_file_that_is_missing_costs_only_its_section(paths: RunPaths, missing: str) -> None:
+    getattr(paths, missing).unlink()
+    assert "market_gpt" in Page(build_report(paths).read_text()).words
+
+
+def test_hostile_symbols_stay_text(paths: RunPaths, make_market: MakeMarket) -> None:
+    market = make_market(num_assets=5)
+    symbols = ("$A$", "<b>", "BRK&B", "^GSPC", "x'y\"")
+    fill(paths, replace(market, assets=symbols))
+    page = Page(build_report(paths).read_text())
+    for symbol in symbols:
+        assert symbol in page.words
+
+
+def difference(mean: float, half: float) -> Estimate:
+    return Estimate(mean, half / 2, mean - half, mean + half, 0.01, 100)
+
+
+@pytest.mark.parametrize(
+    ("mean", "told"),
+    [
+        (-0.29, "beats the better of unigram and bigram"),
+        (0.0, "does not beat the better of unigram and bigram"),
+        (0.2, "is worse than the better of unigram and bigram"),
+    ],
+)
+def test_the_verdict_follows_the_interval(results_of_run: TestResults, mean: float, told: str) -> None:
+    found = verdict(
+        "crypto", replace(results_of_run, nats_difference=difference(mean, 0.02)), is_synthetic=False
+    )
+    assert told in found.headline
+    assert found.is_good == (mean < 0)
+    if mean < 0:
+        assert "by 0.290 nats per bar (95\u00a0% interval 0.270 to 0.310)" in found.headline
+
+
+@pytest.mark.parametrize(
+    ("mean", "told"),
+    [
+        (-1e-6, "beats the last value"),
+        (0.0, "does not beat the last value"),
+        (1e-6, "is worse than the last value"),
+    ],
+)
+def test_the_verdict_says_plainly_whether_the_last_value_is_beaten(
+    results_of_run: TestResults, mean: float, told: str
+) -> None:
+    model = replace(results_of_run.model, versus_last_value=difference(mean, 1e-7))
+    assert told in verdict("crypto", replace(results_of_run, model=model), is_synthetic=False).headline
+
+
+@pytest.mark.parametrize(
+    ("count", "told"),
+    [(950, "950"), (561_664, "562k"), (4_950_000, "4.95M"), (88_100_000, "88.1M"), (123_456_789, "123M")],
+)
+def test_parameter_counts_are_said_as_people_say_them(count: int, told: str) -> None:
+    assert parameters(count) == told
+
+
+def test_numbers_have_a_true_minus_and_no_negative_zero() -> None:
+    assert signed(-0.0004, 3) == "0.000"
+    assert signed(-1234.5, 1) == "\u22121,234.5"
+
+
+def test_the_training_log_sums_up_each_epoch(paths: RunPaths) -> None:
+    records.write_rows(
+        paths.metrics,
+        [
+            {"step": 5, "epoch": 0.5, "loss": {"model": 4.0}, "lr": 0.1},
+            {"step": 10, "epoch": 1.0, "loss": {"model": 2.0}, "lr": 0.2, "validation": {"nats": 2.5}},
+            {"step": 15, "epoch": 1.5, "loss": {"model": 1.0}, "lr": 0.1},
+        ],
+    )
+    curves.write_training_log(paths)
+    assert records.read_json(paths.training_log)["epochs"] == [
+        {"epoch": 1, "last_step": 10, "lr": 0.2, "loss": {"model": 3.0}, "validation": {"nats": 2.5}},
+        {"epoch": 2, "last_step": 15, "lr": 0.1, "loss": {"model": 1.0}, "validation": None},
+    ]
+
+
+def test_example_assets_follow_the_universe_and_take_categories_in_turn(
+    paths: RunPaths, make_market: MakeMarket
+) -> None:
+    market = make_market(num_assets=6)
+    fill(paths, replace(market, assets=("Z", "B", "Y", "A", "X", "C")))
+    headings = re.findall(r"<h3>(.*?)</h3>", build_report(paths).read_text())
+    assert [name for name in headings if len(name) == 1] == ["Z", "B", "Y", "A", "X"]

@@ -1,0 +1,151 @@
+"""Damage of every kind to the newest checkpoint, and disks that refuse."""
+
+from __future__ import annotations
+
+import resource
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from hpc.errors import UserError
+from stockpred.train import checkpoint
+
+CPU = torch.device("cpu")
+
+
+def unguarded() -> None:
+    pass
+
+
+def save(root: Path, step: int, *, keep: int = 3, guard: Callable[[], None] = unguarded) -> None:
+    contents = {
+        "networks": {"model": {"weight": torch.full((4, 3), float(step))}},
+        "optimizers": {"model": {"state": {0: {"step": torch.tensor(1.0)}}}},
+        "state": {"step": step, "tracker": {"best": 0.5}},
+    }
+    checkpoint.save(root, step, contents, about={"world_size": 1}, keep=keep, guard=guard)
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+@pytest.mark.parametrize("damage", [truncate, flip, empty, Path.unlink])
+@pytest.mark.parametrize("name", ["networks.pt", "optimizers.pt", "state.pt", "manifest.json"])
+def test_a_damaged_newest_checkpoint_gives_way_to_the_one_before(
+    tmp_path: Path, name: str, damage: Callable[[Path], None]
+) -> None:
+    for step in (10, 20, 30):
+        save(tmp_path, step)
+    damage(tmp_path / "step_30" / name)
+    found = checkpoint.find_newest(tmp_path)
+    assert (found.step, found.directory) == (20, tmp_path / "step_20")
+    assert len(found.skipped) == 1
+    assert found.skipped[0].startswith("step_30: ")
+    assert name in found.skipped[0]
+    weights = checkpoint.load(tmp_path / "step_20", "networks", CPU)["model"]["weight"]
+    assert torch.equal(weights, torch.full((4, 3), 20.0))
+
+
+def test_a_later_save_takes_the_place_of_a_damaged_one(tmp_path: Path) -> None:
+    for step in (10, 20):
+        save(tmp_path, step)
+    flip(tmp_path / "step_20" / "networks.pt")
+    (tmp_path / "step_15.tmp-4711").mkdir()
+    checkpoint.clean(tmp_path, checkpoint.find_newest(tmp_path))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step_10", "step_20.bad"]
+    save(tmp_path, 20)
+    assert checkpoint.find_newest(tmp_path) == checkpoint.Found(20, tmp_path / "step_20", ())
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step_10", "step_20"]
+
+
+def test_only_the_newest_are_kept_and_the_very_newest_always(tmp_path: Path) -> None:
+    for step in (9, 10, 11, 100):
+        save(tmp_path, step, keep=2)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step_100", "step_11"]
+    save(tmp_path, 101, keep=0)
+    assert [path.name for path in tmp_path.iterdir()] == ["step_101"]
+
+
+def test_nothing_is_committed_by_an_attempt_that_lost_its_run(tmp_path: Path) -> None:
+    def lost() -> None:
+        raise UserError("another attempt owns this run")
+
+    save(tmp_path / "c", 10)
+    with pytest.raises(UserError, match="another attempt"):
+        save(tmp_path / "c", 20, keep=1, guard=lost)
+    assert checkpoint.find_newest(tmp_path / "c").step == 10
+    with pytest.raises(UserError, match="another attempt"):
+        checkpoint.save_best(tmp_path / "best", 20, {}, metric="loss", value=1.0, guard=lost)
+    with pytest.raises(UserError, match="no usable best"):
+        checkpoint.load_best(tmp_path / "best")
+
+
+FULL_DISK = """
+import resource, sys, pathlib, torch
+from hpc.errors import UserError
+from stockpred.train import checkpoint
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
+big = {"networks": {"model": torch.zeros(1_000_000)}}
+try:
+    if sys.argv[2] == "step":
+        checkpoint.save(pathlib.Path(sys.argv[1]), 20, big, about={}, keep=1, guard=lambda: None)
+    else:
+        checkpoint.save_best(pathlib.Path(sys.argv[1]), 20, big, metric="loss", value=0.0, guard=lambda: None)
+except UserError as error:
+    print(error)
+    sys.exit(7)
+"""
+
+
+@pytest.mark.parametrize("kind", ["step", "best"])
+def test_a_disk_that_takes_no_more_is_said_plainly_and_the_old_stays(tmp_path: Path, kind: str) -> None:
+    save(tmp_path / "step", 10)
+    weights = {"model": {"weight": torch.ones(2)}}
+    checkpoint.save_best(tmp_path / "best", 10, weights, metric="loss", value=1.0, guard=unguarded)
+    result = subprocess.run(
+        [sys.executable, "-c", FULL_DISK, str(tmp_path / kind), kind],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=Path(__file__).parents[3],
+    )
+    assert result.returncode == 7, result.stderr
+    assert "cannot save" in result.stdout
+    assert "make room" in result.stdout
+    assert checkpoint.find_newest(tmp_path / "step").step == 10
+    assert checkpoint.load_best(tmp_path / "best").step == 10
+
+
+def test_the_best_weights_are_replaced_and_damage_is_noticed(tmp_path: Path) -> None:
+    for step, value in ((10, 0.9), (30, 0.7)):
+        weights = {"model": {"weight": torch.full((2,), value)}}
+        checkpoint.save_best(tmp_path, step, weights, metric="cross_entropy", value=value, guard=unguarded)
+    best = checkpoint.load_best(tmp_path)
+    assert (best.step, best.metric, best.value) == (30, "cross_entropy", 0.7)
+    assert torch.equal(best.networks["model"]["weight"], torch.full((2,), 0.7))
+    (file,) = tmp_path.glob("*.pt")
+    flip(file)
+    with pytest.raises(UserError, match="does not match its checksum"):
+        checkpoint.load_best(tmp_path)
+
+
+def test_a_pickle_of_code_is_not_loaded(tmp_path: Path) -> None:
+    tmp_path.joinpath("step_1").mkdir()
+    torch.save({"run": resource.getrlimit}, tmp_path / "step_1" / "state.pt")
+    with pytest.raises(Exception, match="Weights only"):
+        checkpoint.load(tmp_path / "step_1", "state", CPU)

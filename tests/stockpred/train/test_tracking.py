@@ -1,0 +1,79 @@
+"""Best values, patience, histories cut at a step, progress in proportion."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from hpc import records
+from hpc.errors import UserError
+from hpc.paths import RunPaths
+from stockpred.train.cadence import Cadence
+from stockpred.train.tracking import MetricsLog, Progress, Tracker
+
+
+def unguarded() -> None:
+    pass
+
+
+def test_patience_counts_evaluations_since_the_best() -> None:
+    tracker = Tracker()
+    for step, value in enumerate([3.0, 2.0, 2.0, 2.5, 1.9, 2.0, 1.95], start=1):
+        tracker = tracker.after(value, step)
+    assert tracker == Tracker(best=1.9, best_step=5, num_worse=2)
+    assert tracker.is_out_of_patience(2)
+    assert not tracker.is_out_of_patience(3)
+    assert Tracker(**json.loads(json.dumps(tracker.state_dict()))) == tracker
+
+
+def test_a_resumed_history_has_no_row_after_its_step_and_no_torn_one(tmp_path: Path) -> None:
+    paths = RunPaths(tmp_path)
+    log = MetricsLog(paths, unguarded, tensorboard=False)
+    for step in range(1, 6):
+        log.append({"step": step, "epoch": 0.1, "loss": {"model": 1.0}, "lr": 0.1})
+    with paths.metrics.open("a") as file:
+        file.write('{"step": 6, "lo')
+    log.begin_after(3)
+    log.append({"step": 4, "epoch": 0.1, "loss": {"model": 2.0}, "lr": 0.1})
+    assert [row["step"] for row in records.read_rows(paths.metrics)] == [1, 2, 3, 4]
+
+
+def test_no_row_is_written_by_an_attempt_that_lost_its_run(tmp_path: Path) -> None:
+    def lost() -> None:
+        raise UserError("another attempt owns this run")
+
+    log = MetricsLog(RunPaths(tmp_path), lost, tensorboard=False)
+    with pytest.raises(UserError):
+        log.append({"step": 1})
+    assert not RunPaths(tmp_path).metrics.exists()
+
+
+def test_tensorboard_that_is_not_installed_is_said_plainly(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(UserError, match="not installed") as caught:
+        MetricsLog(RunPaths(tmp_path), unguarded, tensorboard=True).begin_after(0)
+    assert "pip install tensorboard" in str(caught.value)
+
+
+def test_speed_and_remaining_time_follow_the_clock(tmp_path: Path) -> None:
+    now = 1000.0
+    cadence = Cadence(num_samples=320, global_batch=32, total_steps=100, evaluations_per_epoch=1.0)
+    progress = Progress(RunPaths(tmp_path), cadence, attempt=2, clock=lambda: now)
+    progress.begin_after(20)
+    for step in range(21, 61):
+        now += 0.25
+        progress.loss = {"model": 1.5}
+        progress.tick(step, Tracker(best=1.2, best_step=40))
+    now += 0.1
+    progress.tick(60, Tracker(), is_last=True)
+    status = records.read_json(RunPaths(tmp_path).status)
+    assert status["steps_per_s"] == pytest.approx(4.0, rel=0.05)
+    assert status["samples_per_s"] == pytest.approx(4.0 * 32, rel=0.05)
+    assert status["eta_s"] == pytest.approx(10.0, rel=0.05)
+    assert (status["step"], status["total_steps"], status["epoch"], status["attempt"]) == (60, 100, 6.0, 2)
+    assert [row["step"] for row in records.read_rows(RunPaths(tmp_path).speed)][-1] == 60
