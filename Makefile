@@ -7,7 +7,6 @@ DATA ?=
 SET ?=
 CASES ?=
 WAIT ?=
-RUN ?=
 ARGS ?=
 
 BIN := .venv/bin
@@ -32,7 +31,7 @@ submit: .venv/.ready ## train CASE: on Slurm where there is one, else on this ma
 	@$(BIN)/hpc submit $(CASE) $(OPTIONS) $(if $(WAIT),--wait) $(SET) $(ARGS)
 
 submit-all: .venv/.ready ## train CASES="full_market reduced" side by side; ARGS=--yes asks nothing
-	@$(BIN)/hpc submit-all $(CASES) $(OPTIONS) $(ARGS)
+	@$(BIN)/hpc submit-all $(CASES) $(OPTIONS) $(if $(WAIT),--wait) $(addprefix --set ,$(SET)) $(ARGS)
 
 render: .venv/.ready ## print the sbatch script of CASE and nothing else
 	@$(BIN)/hpc render $(CASE) $(OPTIONS) $(SET) $(ARGS)
@@ -41,19 +40,19 @@ dry-run: .venv/.ready ## show what submit would do
 	@$(BIN)/hpc submit $(CASE) $(OPTIONS) --dry-run $(SET) $(ARGS)
 
 status: .venv/.ready ## every run, and what it does now
-	@$(BIN)/hpc status $(ARGS)
+	@$(BIN)/hpc status $(CASE) $(ARGS)
 
 logs: .venv/.ready ## the log of CASE
 	@$(BIN)/hpc logs $(CASE) $(ARGS)
 
 monitor: .venv/.ready ## follow the runs until you press Ctrl-C
-	@$(BIN)/hpc monitor $(ARGS)
+	@$(BIN)/hpc monitor $(CASE) $(ARGS)
 
 cancel: .venv/.ready ## end the run of CASE
 	@$(BIN)/hpc cancel $(CASE) $(ARGS)
 
-report: .venv/.ready ## write report.html again for RUN=runs/CASE/ID
-	@$(BIN)/stockpred report $(RUN) $(ARGS)
+report: .venv/.ready ## write the report of CASE again
+	@$(BIN)/hpc report $(CASE) $(ARGS)
 
 cluster-up: ## a real Slurm of 4 nodes x 8 fake A100s on this machine
 	@python3 slurm/devcluster up $(ARGS)
@@ -71,4 +70,4 @@ clean: ## remove the environment and the caches; runs/ stays
 	@.ci/environment .venv && touch .venv/.ready
 
 ## variables: CASE=crypto  PRESET=small|demo  DATA=folder of bars  SET="training.batch_size=16 resources.gpus=4"
-##            WAIT=1 follows to the end  CASES="full_market reduced"  RUN=runs/CASE/ID  ARGS=anything more
+##            WAIT=1 follows to the end  CASES="full_market reduced"  ARGS=anything more

@@ -27,6 +27,7 @@ from stockpred.train import checkpoint
 
 ROOT = Path(__file__).resolve().parents[1]
 NUM_ASSETS, NUM_CATEGORIES = 20, 1
+KEPT = 2
 RIVAL = "torch.save"
 
 
@@ -48,22 +49,27 @@ def state_of(model: torch.nn.Module) -> dict[str, Any]:
     return {"networks": model.state_dict(), "optimizers": optimizer.state_dict()}
 
 
-def plainly(state: dict[str, Any], folder: Path) -> None:
-    torch.save(state, folder / "plain.pt")
+def plainly(state: dict[str, Any], folder: Path, *, is_flushed: bool) -> Callable[[], None]:
+    """Save into a new file each time and keep two, as ours does."""
+    files = [folder / f"{is_flushed}_{number}.pt" for number in range(KEPT + 1)]
 
+    def save() -> None:
+        files.append(files.pop(0))
+        with files[-1].open("wb") as file:
+            torch.save(state, file)
+            if is_flushed:
+                file.flush()
+                os.fsync(file.fileno())
+        files[0].unlink(missing_ok=True)
 
-def flushed(state: dict[str, Any], folder: Path) -> None:
-    with (folder / "flushed.pt").open("wb") as file:
-        torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())
+    return save
 
 
 def ours(state: dict[str, Any], folder: Path) -> Callable[[], None]:
     steps = iter(range(1, 1_000_000))
 
     def save() -> None:
-        checkpoint.save(folder / "ours", next(steps), state, about={}, keep=2, guard=lambda: None)
+        checkpoint.save(folder, next(steps), state, about={}, keep=KEPT, guard=lambda: None)
 
     return save
 
@@ -91,13 +97,13 @@ def main() -> None:
         )
         state = state_of(model)
         acts = {
-            RIVAL: lambda: plainly(state, folder),
-            "torch.save, flushed to disk": lambda: flushed(state, folder),
-            "ours": ours(state, folder),
+            RIVAL: plainly(state, folder, is_flushed=False),
+            "torch.save, flushed to disk": plainly(state, folder, is_flushed=True),
+            "ours": ours(state, folder / "ours"),
         }
-        in_turns(acts, 1)
+        in_turns(acts, KEPT + 1)
         samples = in_turns(acts, arguments.repeats)
-        megabytes = (folder / "plain.pt").stat().st_size / 1e6
+        megabytes = next(folder.glob("*_*.pt")).stat().st_size / 1e6
     show(f"checkpoint of {arguments.case}'s model and optimizer, {megabytes:.0f} MB", samples, rival=RIVAL)
 
 

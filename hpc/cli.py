@@ -71,7 +71,7 @@ def _planning(command: click.decorators.FC) -> click.decorators.FC:
     "--dry-run", is_flag=True, help="Print the script that would be sent, byte for byte; do nothing."
 )
 @click.option("--wait", is_flag=True, help="Follow the run to its end and exit with its result.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--yes", is_flag=True, help="For scripts; a single case is submitted without a question.")
 def submit(case: str | None, local: bool, dry_run: bool, wait: bool, yes: bool, **chosen: object) -> None:
     """Submit CASE; a run that is alive is left alone, one that was interrupted continues."""
     from hpc import launch, tables
@@ -87,14 +87,12 @@ def submit(case: str | None, local: bool, dry_run: bool, wait: bool, yes: bool, 
 
 @cli.command("submit-all")
 @click.argument("cases", nargs=-1, required=True)
-@click.option("--preset", default=None)
-@click.option("--data", default=None, metavar="DIR")
-@click.option(
-    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="A setting for all of the cases."
-)
-@click.option("--cluster", default=None, envvar="HPC_CLUSTER")
-@click.option("--fresh", is_flag=True)
-@click.option("--local", is_flag=True)
+@click.option("--preset", default=None, help="The preset of all of the cases.")
+@click.option("--data", default=None, metavar="DIR", help="Read the bars from DIR.")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="A setting for all cases.")
+@click.option("--cluster", default=None, envvar="HPC_CLUSTER", help="A layer of slurm/clusters/NAME.yaml.")
+@click.option("--fresh", is_flag=True, help="Start new runs although some with this configuration exist.")
+@click.option("--local", is_flag=True, help="Run as processes of this machine.")
 @click.option("--dry-run", is_flag=True, help="Print the scripts that would be sent; do nothing.")
 @click.option("--wait", is_flag=True, help="Follow all runs to their end.")
 @click.option("--yes", is_flag=True, help="Submit without asking.")
@@ -181,12 +179,23 @@ def monitor(run: str | None, once: bool, every: float, no_lift: bool) -> None:
 
 
 @cli.command()
-@click.argument("run")
-def cancel(run: str) -> None:
+@click.argument("run", required=False)
+def cancel(run: str | None) -> None:
     """Stop a run: it saves, leaves and does not come back until it is submitted again."""
     from hpc import launch, runs
 
+    if run is None:
+        raise UserError("which run?", fix="name a case or a run; `hpc status` lists them")
     launch.cancel(runs.find_run(runs.find_root(), run))
+
+
+@cli.command()
+@click.argument("run", required=False)
+def report(run: str | None) -> None:
+    """Write a run's report again from its files."""
+    from hpc import launch, runs
+
+    sys.exit(launch.report(runs.find_run(runs.find_root(), run)))
 
 
 @cli.command()

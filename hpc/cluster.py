@@ -34,12 +34,12 @@ class Partition:
         return sum(group.num_nodes for group in self.groups)
 
     def summary(self) -> str:
-        """Say what the partition has: ``long: 4 nodes (2 idle): 4 of 8 a100, 128 CPUs, 500 GB; ...``."""
+        """Say what the partition has: ``long: 4 nodes (2 idle): 4 with 8 a100, 128 CPUs, 500 GB; ...``."""
         kinds = {_kind(group): 0 for group in self.groups}
         for group in self.groups:
             kinds[_kind(group)] += group.num_nodes
         num_idle = sum(group.num_nodes for group in self.groups if group.state.startswith("idle"))
-        nodes = " + ".join(f"{number} of {kind}" for kind, number in kinds.items())
+        nodes = " + ".join(f"{number} with {kind}" for kind, number in kinds.items())
         limit = "no time limit" if math.isinf(self.max_limit_s) else f"up to {duration(self.max_limit_s)}"
         state = "" if self.is_up else "; down"
         return f"{self.name}: {count(self.num_nodes, 'node')} ({num_idle} idle): {nodes}; {limit}{state}"

@@ -1,11 +1,16 @@
-"""What a plan may cost at most."""
+"""What a plan may cost at most, and how big its model is."""
 
 from __future__ import annotations
 
+import json
 import math
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-from hpc.config import Resources
+from hpc import shell
+from hpc.config import Config, Resources
 from hpc.text import duration
 
 
@@ -30,3 +35,14 @@ class Estimate:
 def upper_bound(resources: Resources) -> Estimate:
     """Return the bound for one attempt; each requeue may use as much again."""
     return Estimate(resources.num_tasks, resources.limit_s)
+
+
+def model_sizes(root: Path, configs: Sequence[Config]) -> list[int | None]:
+    """Let the training program count the parameters of each case's model; None where it cannot."""
+    answer = shell.run(
+        [sys.executable, "-m", "stockpred", "size"],
+        stdin=json.dumps([config.experiment for config in configs]),
+        timeout_s=120,
+        cwd=root,
+    )
+    return list(json.loads(answer.out)) if answer.is_ok else [None] * len(configs)

@@ -11,18 +11,18 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-from hpc import records, runs, scheduler, tables
+from hpc import records, runs, scheduler, shell, tables
 from hpc.cluster import Cluster, discover, slurm_is_here
 from hpc.config import TABLE, case_names
 from hpc.errors import ExitCode, UserError, raise_all
-from hpc.estimate import upper_bound
+from hpc.estimate import model_sizes, upper_bound
 from hpc.job import holder_pid, run_slurm_attempt
 from hpc.ledger import Ledger
 from hpc.logs import Line, follow
 from hpc.monitor import RunState, RunView
 from hpc.paths import RunPaths
 from hpc.plan import Plan, build, ordinal_of
-from hpc.preflight import check, failures
+from hpc.preflight import Verdict, check, failures
 from hpc.runs import Run
 from hpc.submit import Outcome, Submission, retry_limits, submit, write_run
 from hpc.submit import start_local as start_local_run
@@ -46,7 +46,7 @@ class Place:
 def plan_of(case: str | None, chosen: Chosen, *, run_id: str | None = None) -> Plan:
     """Build the plan of one case from the words of the command line."""
     root = runs.find_root()
-    if case is None:
+    if case is None or "=" in case:
         raise UserError(
             "which case?", fix=f"name one: {', '.join(case_names(root))}", exit_code=ExitCode.USAGE
         )
@@ -95,9 +95,10 @@ def launch(plans: Sequence[Plan], *, locally: bool, is_agreed: Callable[[], bool
     tables.talk(_preview(plans, place))
     if not is_agreed():
         raise UserError("nothing was submitted", exit_code=ExitCode.REFUSED)
-    submissions = [submit(plan, locally=place.cluster is None) for plan in plans]
-    for submission in submissions:
-        tables.result(_sentence(submission))
+    submissions = []
+    for plan in plans:
+        submissions.append(submit(plan, locally=place.cluster is None))
+        tables.result(_sentence(submissions[-1]))
     tables.talk(_what_next(submissions))
     return submissions
 
@@ -129,6 +130,15 @@ def cancel(run: Run) -> None:
         if refusal:
             raise UserError(f"Slurm does not cancel {job_ids[0]}: {refusal.text}", exit_code=ExitCode.FAILED)
     tables.result(f"{run.name}: cancelled; it saves and leaves")
+
+
+def report(run: Run) -> ExitCode:
+    """Let the training program write a run's report again."""
+    answer = shell.run([sys.executable, "-m", "stockpred", "report", str(run.paths.root)], timeout_s=600)
+    if not answer.is_ok:
+        raise UserError(f"no report was written: {answer.err.strip()}", exit_code=ExitCode.FAILED)
+    tables.result(answer.out)
+    return ExitCode.OK
 
 
 def demo(case: str, preset: str, *, locally: bool) -> ExitCode:
@@ -197,7 +207,7 @@ def _follow(
     try:
         for event in follow([path.root for path in paths], rank=rank, on_tick=on_tick):
             if isinstance(event, Line):
-                tables.talk(event.text)
+                tables.talk(f"{event.run}: {event.text}" if len(paths) > 1 else event.text)
             else:
                 views[event.view.run] = event.view
                 tables.talk(
@@ -215,29 +225,33 @@ def _check(plans: Sequence[Plan], place: Place) -> None:
     for plan in plans:
         checks = check(plan, place.cluster)
         for item in checks:
-            if item.verdict == "warn":
-                tables.talk(f"warning: {item.what}")
+            if item.verdict is Verdict.WARN:
+                tables.talk(f"warning: {plan.case}: {item.what}")
         problems.extend(failures(checks))
     raise_all(problems)
 
 
 def _preview(plans: Sequence[Plan], place: Place) -> str:
-    header = ("case", "preset", "run", "GPUs", "limit", "GPU-hours at most")
-    rows = [header] + [
-        (
-            plan.case,
-            plan.preset,
-            plan.run_id,
-            f"{plan.resources.nodes} x {plan.resources.gpus}",
-            plan.resources.limit,
-            f"{upper_bound(plan.resources).gpu_hours:.0f}",
-        )
-        for plan in plans
-    ]
-    total = sum(upper_bound(plan.resources).gpu_hours for plan in plans)
-    sum_line = f"\n{count(len(plans), 'case')}, {total:.0f} GPU-hours at most" if len(plans) > 1 else ""
+    sizes = model_sizes(plans[0].root, [plan.config for plan in plans])
+    header = ("case", "preset", "run", "parameters", "ranks", "limit", "GPU-hours at most")
+    rows = [_row(plan, size) for plan, size in zip(plans, sizes, strict=True)]
     state = f"\n{place.cluster.summary()}" if place.cluster else ""
-    return f"on {place.name}{state}\n{tables.lines(rows)}{sum_line}"
+    table = tables.lines([header, *rows] if place.cluster else [row[:-1] for row in [header, *rows]])
+    total = sum(upper_bound(plan.resources).gpu_hours for plan in plans)
+    sum_line = f"\n{count(len(plans), 'case')}, at most {total:.0f} GPU-hours for each attempt"
+    return f"on {place.name}{state}\n{table}{sum_line if place.cluster and len(plans) > 1 else ''}"
+
+
+def _row(plan: Plan, size: int | None) -> tuple[str, ...]:
+    return (
+        plan.case,
+        plan.preset,
+        plan.run_id,
+        f"{size / 1e6:.2f}M" if size else "-",
+        f"{plan.resources.nodes} x {plan.resources.gpus}",
+        plan.resources.limit,
+        f"{upper_bound(plan.resources).gpu_hours:.0f}",
+    )
 
 
 def _sentence(submission: Submission) -> str:
@@ -248,5 +262,5 @@ def _sentence(submission: Submission) -> str:
 
 
 def _what_next(submissions: Sequence[Submission]) -> str:
-    case = submissions[0].paths.case
-    return f"next: make status | make logs CASE={case} | make monitor | make cancel CASE={case}"
+    case = "|".join(submission.paths.case for submission in submissions)
+    return f"next: make status, make logs CASE={case}, make monitor, make cancel CASE={case}"

@@ -17,8 +17,9 @@ CHUNK = 65536
 
 @dataclass(frozen=True)
 class Line:
-    """One line of a log."""
+    """One line of a run's log."""
 
+    run: str
     text: str
 
 
@@ -79,8 +80,9 @@ def follow(
     shown: dict[str, tuple[RunState, int]] = {}
     while True:
         views = watcher.look([open_run(path) for path in paths])
-        for tail in tails:
-            yield from map(Line, tail.new_lines())
+        for path, tail in zip(paths, tails, strict=True):
+            for text in tail.new_lines():
+                yield Line(f"{path.case}/{path.run_id}", text)
         for view in views:
             if shown.get(view.run) != (view.state, view.attempt):
                 shown[view.run] = (view.state, view.attempt)

@@ -186,7 +186,8 @@ def _evidence(run: Run, job: QueuedJob | None, queue: Mapping[str, QueuedJob] | 
 
 
 def _lives_in_slurm(history: History) -> bool:
-    is_over = history.finished or (history.last is not None and history.last.decision == "stop")
+    last = history.last
+    is_over = last is not None and last.ended is not None and (history.finished or last.decision == "stop")
     return history.executor == "slurm" and (not is_over or _was_resubmitted(history))
 
 
@@ -235,6 +236,9 @@ def _state_in_slurm(history: History, evidence: Evidence) -> State:
     if job is None:
         return _not_in_queue(history, evidence)
     phase = explain_state(job.state).phase
+    last = history.last
+    if phase is Phase.WAITING and last and last.ended is None and evidence.now - last.started < QUEUE_EVERY_S:
+        return _running(history, evidence)  # the queue's answer is older than the attempt
     if phase is Phase.WAITING:
         explanation = explain_reason(job.reason)
         state = RunState.BETWEEN if history.attempts else RunState.WAITING

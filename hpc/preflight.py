@@ -7,6 +7,7 @@ function from the plan (and the cluster) to its findings: add one to ``PLAN_CHEC
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -238,6 +239,14 @@ def _may_be_requeued(plan: Plan, cluster: Cluster, partition: Partition) -> Iter
         yield Check("requeue", Verdict.WARN, what)
 
 
+def _root_holds_no_pattern(plan: Plan, cluster: Cluster, partition: Partition) -> Iterator[Check]:
+    """Slurm fills %j and its like in anywhere in the path of a log, the working directory's part included."""
+    pattern = re.search(r"%[0-9]*[AaJjNnstuxb]", str(plan.root))
+    if pattern:
+        what = f"Slurm would replace {pattern[0]} in the workspace's path and find no place for the log"
+        yield Check("workspace path", Verdict.FAIL, what, "rename the directory", str(plan.root))
+
+
 def _workspace_is_shared(plan: Plan, cluster: Cluster, partition: Partition) -> Iterator[Check]:
     kind = _file_system(plan.root)
     if kind in NODE_LOCAL:
@@ -270,6 +279,7 @@ CLUSTER_CHECKS: tuple[ClusterChecker, ...] = (
     _nodes_are_enough,
     _may_be_requeued,
     _workspace_is_shared,
+    _root_holds_no_pattern,
 )
 
 

@@ -65,8 +65,10 @@ def find_run(root: Path, wanted: str | None) -> Run:
     matching = [run for run in runs if wanted is None or _is_named(run, wanted)]
     if matching:
         return matching[-1]
-    names = {run.paths.case for run in runs} | {run.name for run in runs}
-    raise UserError(f"no run is called {wanted!r}", fix=suggestion(wanted or "", names))
+    cases = {run.paths.case for run in runs}
+    raise UserError(
+        f"no run is called {wanted!r}", fix=f"{suggestion(wanted or '', cases)} `hpc status` lists all"
+    )
 
 
 def provenance(root: Path) -> dict[str, Any]:

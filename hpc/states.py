@@ -91,7 +91,7 @@ STATES = {
 REASONS = {
     "None": Explanation("Slurm has not looked at the job yet."),
     "Priority": Explanation(
-        "Jobs of higher priority come first.", "wait, or ask for less time or fewer GPUs"
+        "Jobs of higher priority are looked at first.", "if it stays so, ask for less time or fewer GPUs"
     ),
     "Resources": Explanation("The job is next and waits for nodes to come free.", "wait"),
     "BeginTime": Explanation(

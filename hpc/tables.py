@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 from hpc.text import duration
 
 if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.table import Table
+    from rich.console import Console, Group
 
     from hpc.monitor import RunView
 
@@ -64,16 +63,18 @@ def plain_line(view: RunView) -> str:
     return "\t".join((*cells, f"job {view.job_id or '-'}", f"{view.sentence}{remedy}"))
 
 
-def views_table(views: Sequence[RunView]) -> Table:
-    """Return the runs as a table for a terminal."""
+def views_table(views: Sequence[RunView]) -> Group:
+    """Return the runs as a table for a terminal, and below it what is to be said about some of them."""
+    from rich.console import Group
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("run", "state", "attempt", "step", "loss", "best", "left", "job", ""):
-        table.add_column(name, justify="right" if name in ("attempt", "loss", "best", "left") else "left")
+    for name in ("run", "state", "attempt", "step", "loss", "best", "left", "job"):
+        is_number = name in ("attempt", "loss", "best", "left")
+        table.add_column(name, justify="right" if is_number else "left", no_wrap=True)
     for view in views:
         colour = COLOURS[view.state.value]
-        remedy = f"\n[dim]{view.remedy}[/dim]" if view.remedy else ""
         table.add_row(
             view.run,
             f"[{colour}]{view.state.value}[/{colour}]",
@@ -83,9 +84,14 @@ def views_table(views: Sequence[RunView]) -> Table:
             _number(view.best),
             _eta(view),
             view.job_id or "-",
-            f"{view.sentence}{remedy}",
         )
-    return table
+    return Group(table, *(f"  [dim]{escape(note)}[/dim]" for note in map(_note, views) if note))
+
+
+def _note(view: RunView) -> str | None:
+    if view.remedy is None and view.state.value in ("running", "finished"):
+        return None
+    return f"{view.run}: {view.sentence}" + (f" ({view.remedy})" if view.remedy else "")
 
 
 def progress(view: RunView) -> str:

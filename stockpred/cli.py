@@ -33,6 +33,14 @@ def check(as_json: bool) -> None:
 
 
 @cli.command()
+def size() -> None:
+    """Count the parameters of the models of experiments, given as a JSON list of trees on stdin."""
+    from stockpred.size import num_parameters_of
+
+    click.echo(json.dumps([num_parameters_of(tree) for tree in json.load(sys.stdin)]))
+
+
+@cli.command()
 @click.argument("run_dir", type=click.Path(path_type=Path, exists=True, file_okay=False))
 def train(run_dir: Path) -> None:
     """Run one rank of the training job of RUN_DIR until done, stopped or out of time."""

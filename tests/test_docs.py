@@ -118,7 +118,7 @@ def write_bars(folder: Path, universe: Path, num_days: int = 900) -> None:
 
 
 def environ(root: Path, base: dict[str, str] | None = None) -> dict[str, str]:
-    """Return the environment of somebody who works in the project; without a Slurm unless ``base`` has one."""
+    """Return the environment of somebody in the project; without a Slurm unless ``base`` has one."""
     kept = {
         name: value
         for name, value in (base or dict(os.environ)).items()
@@ -182,8 +182,7 @@ def said_here(workspace: Path) -> dict[str, str]:
 
 
 def test_every_command_of_the_documents_runs(said_here: dict[str, str]) -> None:
-    assert "make demo" in said_here
-    assert "2 attempts" in said_here["make demo"]
+    assert re.search(r"^attempt 2: .* ended by finished", said_here["make demo"], re.MULTILINE)
 
 
 def test_the_run_directory_holds_what_the_readme_names(workspace: Path, said_here: dict[str, str]) -> None:
@@ -209,6 +208,7 @@ def test_every_command_for_slurm_runs(workspace: Path) -> None:
         said = run_all(workspace, chosen, environ(workspace, environment(cluster.dir)))
 
     assert any("Submitted batch job" in text for text in said.values())
+    assert re.search(r"^full_market/.*\tjob \d+", said["make status"], re.MULTILINE)
 
 
 def test_every_block_is_run_by_a_test() -> None:

@@ -150,11 +150,15 @@ def choose_device(wanted: str, env: JobEnv) -> torch.device:
 
 
 def num_threads(env: JobEnv) -> int:
-    """Return the CPU threads of this rank: what the launcher says, else a fair share of its CPUs."""
+    """Return the CPU threads of this rank: what the launcher says, else a fair share of its CPUs.
+
+    Never more than those CPUs: threads that wait for one another's turn make a step many times slower.
+    """
+    num_cpus = len(os.sched_getaffinity(0))
     for name in ("OMP_NUM_THREADS", "SLURM_CPUS_PER_TASK"):
         if os.environ.get(name, "").isdecimal():
-            return max(1, int(os.environ[name]))
-    return max(1, len(os.sched_getaffinity(0)) // env.local_world_size)
+            return max(1, min(int(os.environ[name]), num_cpus))
+    return max(1, num_cpus // env.local_world_size)
 
 
 def make_exact() -> None:

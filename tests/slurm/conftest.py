@@ -13,7 +13,7 @@ from tests.slurm.clusters import Cluster, refuse_without_slurm, running_cluster
 def cluster() -> Iterator[Cluster]:
     """A private cluster with accounting, for all tests of the session."""
     refuse_without_slurm()
-    with running_cluster("test") as running:
+    with running_cluster("test", "--min-job-age", "1200") as running:
         yield running
 
 
@@ -21,5 +21,5 @@ def cluster() -> Iterator[Cluster]:
 def cluster_without_accounting() -> Iterator[Cluster]:
     """A second one, beside the first, as on sites without slurmdbd."""
     refuse_without_slurm()
-    with running_cluster("bare", "--no-accounting") as running:
+    with running_cluster("bare", "--no-accounting", "--min-job-age", "30") as running:
         yield running

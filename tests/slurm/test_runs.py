@@ -32,7 +32,7 @@ pytestmark = pytest.mark.slurm
 KILL_WAIT_S = 5.0
 LIMITED = ("resources.limit=1", "training.min_step_s=0.6", "resources.extra={nodelist: 'a100-[1-2]'}")
 FREE = (f"training.min_step_s={PACE_S}", "resources.extra={nodelist: 'a100-[3-4]'}")
-HOSTILE = 'it\'s a "work" space\nof $HOME; %j'
+HOSTILE = 'it\'s a "work" space\nof $HOME; 100%'
 
 
 @pytest.fixture(scope="module")
@@ -225,14 +225,17 @@ def test_without_accounting_a_cancelled_job_is_known_as_such_after_slurm_forgot_
     job_id = run.job_id
 
     workspace.cluster.run("scancel", job_id)
-    run.until(lambda: run.history.attempts[-1].ended is not None)
-    shown = workspace.cluster.run("scontrol", "show", "job", job_id)
+    run.until(lambda: scheduler_forgot(workspace, job_id), timeout_s=180)
 
-    assert "JobId=" in shown
     assert run.view()["state"] == "cancelled"
 
 
-def _ends_like(run: Submitted, uninterrupted: dict[str, str], *, num_restarts: int) -> None:
+def scheduler_forgot(workspace: Workspace, job_id: str) -> bool:
+    time.sleep(2)
+    return job_id not in workspace.cluster.run("squeue", "--noheader", "--states=all", "--format=%i").split()
+
+
+def _ends_like(run: Submitted, uninterrupted: dict[str, str], *, num_restarts: int | None) -> None:
     """The same numbers, one checkpoint for each stop, as many requeues, nobody killed or left behind."""
     _same_numbers(run, uninterrupted)
     rows = Ledger(run.paths.events).rows()
@@ -245,8 +248,9 @@ def _ends_like(run: Submitted, uninterrupted: dict[str, str], *, num_restarts: i
         assert len(ended) == 1
         if saved:
             assert ended[0]["time"] - saved[0]["time"] < KILL_WAIT_S
-    job = run.workspace.cluster.run("scontrol", "show", "job", run.job_id)
-    assert f"Restarts={num_restarts} " in job
+    if num_restarts is not None:
+        job = run.workspace.cluster.run("scontrol", "show", "job", run.job_id)
+        assert f"Restarts={num_restarts} " in job
     assert not _processes_after_a_while(run.workspace)
 
 
