@@ -10,6 +10,7 @@ import os
 import re
 import signal
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -49,14 +50,19 @@ def limited(
     cluster: Cluster,
     cluster_without_accounting: Cluster,
     tmp_path_factory: pytest.TempPathFactory,
-) -> dict[str, Submitted]:
-    """The runs with a limit of one minute, all under way."""
+) -> Iterator[dict[str, Submitted]]:
+    """The runs with a limit of one minute, all under way, each watched by a monitor that lifts its holds."""
     base = tmp_path_factory.mktemp("slurm")
-    return {
+    runs = {
         "requeued": new_workspace(base / "requeued", cluster).submit(*LIMITED),
         "succeeded": new_workspace(base / "succeeded", cluster).submit(*LIMITED, "resources.requeue=false"),
         "unaccounted": new_workspace(base / "bare", cluster_without_accounting).submit(*LIMITED),
     }
+    monitors = [run.workspace.start_hpc("monitor") for run in runs.values()]
+    yield runs
+    for monitor in monitors:
+        monitor.kill()
+        monitor.wait()
 
 
 @pytest.fixture
@@ -197,7 +203,7 @@ def test_a_node_that_is_lost_costs_no_number_and_its_zombies_write_nothing(
         run.until_over(timeout_s=600)
     workspace = new_workspace(tmp_path / "work", cluster)
     run = workspace.submit(
-        f"training.min_step_s={PACE_S}", "training.checkpoint_every_s=2", "resources.exclude=a100-1"
+        "training.min_step_s=0.3", "training.checkpoint_every_s=2", "resources.exclude=a100-1"
     )
     run.until(lambda: run.history.committed_step > 0)
     lost = run.history.attempts[0].nodes[-1]

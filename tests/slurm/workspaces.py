@@ -60,6 +60,11 @@ class Workspace:
             check=False,
         )
 
+    def start_hpc(self, *words: str) -> subprocess.Popen[bytes]:
+        environ = {**self.cluster.env, "PYTHONPATH": str(PROJECT)}
+        command = [sys.executable, "-m", "hpc", *words]
+        return subprocess.Popen(command, cwd=self.root, env=environ, stdout=subprocess.DEVNULL)
+
     def submit(self, *overrides: str) -> Submitted:
         done = self.hpc("submit", "crypto", "--preset", "demo", *SETTINGS, *overrides)
         assert done.returncode == 0, done.stderr
