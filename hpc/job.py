@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import time
@@ -11,13 +12,29 @@ from pathlib import Path
 
 from hpc import lease, runs, scheduler, shell
 from hpc.errors import ExitCode, UserError
+from hpc.lease import Lease
 from hpc.ledger import Ledger
+from hpc.parse import JobFacts
 from hpc.paths import RunPaths
 from hpc.scheduler import Refusal
 from hpc.shell import Process
 from hpc.states import explain_state
 from hpc.supervise import RetryLimits, carry_attempt
-from hpc.verdict import Circumstance, Decision, Verdict
+from hpc.verdict import (
+    CANCELLED,
+    NODE_FAILURE,
+    NOTHING,
+    PREEMPTED,
+    TIME_LIMIT,
+    Circumstance,
+    Decision,
+    Verdict,
+)
+
+BEFORE_KILL_S = 1.5
+NUM_QUESTIONS = 3
+QUESTION_PAUSE_S = 1.0
+GPUS = "CUDA_VISIBLE_DEVICES"
 
 
 class SlurmBatch:
@@ -28,6 +45,7 @@ class SlurmBatch:
     def __init__(self, command: Sequence[str], environ: Mapping[str, str]) -> None:
         self.command = command
         self.job_id = environ["SLURM_JOB_ID"]
+        self.is_terminated = False
         self.num_restarts = int(environ.get("SLURM_RESTART_COUNT", "0"))
         self.nodes = scheduler.hostnames(environ.get("SLURM_JOB_NODELIST", ""))
         facts = scheduler.facts(self.job_id)
@@ -36,24 +54,37 @@ class SlurmBatch:
     def start(self, environ: Mapping[str, str]) -> list[Process]:
         return [shell.start(self.command, environ=environ)]
 
-    def pass_on(self, number: int, processes: list[Process]) -> None:
-        """Do nothing: Slurm signals the ranks itself, and they find the wish file."""
+    def pass_on(self, number: int, processes: list[Process]) -> float:
+        """Leave it to Slurm, which signals the ranks itself; after TERM it kills, so judge before that."""
+        self.is_terminated = number == signal.SIGTERM
+        return max(1.0, scheduler.kill_wait_s() - BEFORE_KILL_S) if self.is_terminated else math.inf
 
     def circumstance(self) -> Circumstance:
         """Read it off `scontrol show job` (measured on 22.05: slurm/README.md, "What a job sees")."""
-        facts = scheduler.facts(self.job_id)
+        facts = self._facts()
         if facts is None:
-            return Circumstance.NOTHING
+            # A cancelled job must not come back because Slurm was too busy to say that it was cancelled.
+            return Circumstance("Slurm did not answer", is_requeued=True) if self.is_terminated else NOTHING
         if facts.num_restarts != self.num_restarts:
             has_lost_node = scheduler.any_node_down(self.nodes)
-            return Circumstance.NODE_FAILURE if has_lost_node else Circumstance.REQUEUED
+            return Circumstance("node failure" if has_lost_node else "requeued by Slurm", is_requeued=True)
         is_preempted = facts.fields.get("PreemptTime", "None") != "None"
         if facts.state == "RUNNING":
-            return Circumstance.PREEMPTED if is_preempted else Circumstance.NOTHING
+            return PREEMPTED if is_preempted else NOTHING
         if facts.reason == "TimeLimit":
-            return Circumstance.TIME_LIMIT
+            return TIME_LIMIT
+        if facts.state == "NODE_FAIL" or "Node" in facts.reason:
+            return NODE_FAILURE
         # A job that may not requeue is not put back at the end of its grace; every other one has been by now.
-        return Circumstance.PREEMPTED if is_preempted and not facts.may_requeue else Circumstance.CANCELLED
+        return PREEMPTED if is_preempted and not facts.may_requeue else CANCELLED
+
+    def _facts(self) -> JobFacts | None:
+        for _ in range(NUM_QUESTIONS):
+            facts = scheduler.facts(self.job_id)
+            if facts is not None:
+                return facts
+            time.sleep(QUESTION_PAUSE_S)
+        return None
 
     def is_running(self, job_id: str) -> bool | None:
         facts = scheduler.facts(job_id)
@@ -67,15 +98,10 @@ class SlurmBatch:
         successor = scheduler.submit_after(self.job_id, paths.job_script, runs.find_root())
         ledger = Ledger(paths.events)
         if isinstance(successor, Refusal):
-            ledger.append(
-                "warning", text=f"neither requeue ({refusal.text}) nor successor ({successor.text})"
-            )
-            raise UserError(
-                f"Slurm refuses to requeue job {self.job_id} ({refusal.text}) and to take a successor"
-                f" ({successor.text})",
-                fix="submit again from a login node: the run continues from its newest checkpoint",
-                exit_code=ExitCode.FAILED,
-            )
+            what = f"Slurm takes neither a requeue ({refusal.text}) nor a successor ({successor.text})"
+            ledger.append("warning", text=what)
+            fix = "submit again from a login node: the run continues from its newest checkpoint"
+            raise UserError(what, fix=fix, exit_code=ExitCode.FAILED)
         ledger.append(
             "submitted", job_id=successor, executor="slurm", successor_of=self.job_id, refusal=refusal.text
         )
@@ -114,15 +140,16 @@ class LocalMachine:
             for rank in range(self.num_tasks)
         ]
 
-    def pass_on(self, number: int, processes: list[Process]) -> None:
+    def pass_on(self, number: int, processes: list[Process]) -> float:
         """Forward the wish; TERM and INT end the run here, USR2 only this attempt, as a time limit does."""
         self.is_told_to_end = number != signal.SIGUSR2
         for process in processes:
             if process.poll() is None:
                 process.terminate()
+        return math.inf
 
     def circumstance(self) -> Circumstance:
-        return Circumstance.CANCELLED if self.is_told_to_end else Circumstance.NOTHING
+        return CANCELLED if self.is_told_to_end else NOTHING
 
     def is_running(self, job_id: str) -> bool | None:
         return None
@@ -143,10 +170,15 @@ class LocalRun:
     num_tasks: int
     limit_s: float
     limits: RetryLimits
+    gpus: str | None
+    """The GPUs that the person chose by CUDA_VISIBLE_DEVICES; submitit puts its own choice in their place."""
 
     def __call__(self) -> str:
         """Attempt after attempt until the run is finished or stopped; return the last decision."""
         os.chdir(self.root)
+        os.environ.pop(GPUS, None)
+        if self.gpus is not None:
+            os.environ[GPUS] = self.gpus
         paths = RunPaths(self.run_dir)
         while True:
             machine = LocalMachine(
@@ -180,8 +212,8 @@ def _exit_code(verdict: Verdict) -> ExitCode:
             return ExitCode.INTERRUPTED if verdict.cause == "cancelled" else ExitCode.FAILED
 
 
-def holder_pid(paths: RunPaths) -> int | None:
-    """Return the process that supervises a local run on this machine, if it lives."""
+def local_holder(paths: RunPaths) -> Lease | None:
+    """Return who supervises a local run, if it lives."""
     holder = lease.read(paths.lease)
-    is_here = holder is not None and lease.is_alive(paths.lease, holder, lambda _: None)
-    return holder.pid if holder and is_here else None
+    is_alive = holder is not None and lease.is_alive(paths.lease, holder, lambda _: None)
+    return holder if is_alive else None

@@ -33,10 +33,12 @@ class Lease:
     job_id: str
     host: str
     pid: int
+    born: int
+    """When the process started, in clock ticks since the boot: a process id alone is used again."""
 
 
 def new(*, attempt: int, job_id: str) -> Lease:
-    return Lease(secrets.token_hex(8), attempt, job_id, socket.gethostname(), os.getpid())
+    return Lease(secrets.token_hex(8), attempt, job_id, socket.gethostname(), os.getpid(), _born(os.getpid()))
 
 
 def read(path: Path) -> Lease | None:
@@ -88,7 +90,7 @@ def is_alive(path: Path, holder: Lease, is_running: Callable[[str], bool | None]
     if answer is not None:
         return answer
     if holder.host == socket.gethostname():
-        return _process_exists(holder.pid)
+        return _born(holder.pid) == holder.born
     return time.time() - path.stat().st_mtime < STALE_S
 
 
@@ -106,11 +108,10 @@ def check(path: Path, token: str | None) -> None:
     )
 
 
-def _process_exists(pid: int) -> bool:
+def _born(pid: int) -> int:
+    """Return field 22 of /proc/PID/stat (proc(5)), 0 for a process that is not there."""
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return 0
+    return int(stat.rpartition(")")[2].split()[19])

@@ -1,8 +1,9 @@
 """What happened to a run, attempt by attempt: an append-only file that every writer adds lines to.
 
 The launcher writes ``submitted``, ``attempt_started``, ``attempt_ended``, ``hold_lifted``, ``cancelled``
-and ``vanished``; rank 0 writes ``resumed``, ``checkpoint``, ``stop_agreed``, ``finished`` and ``warning``.
-Status, restart decisions and reports are reduced from these lines, so they hold without Slurm's accounting.
+and ``vanished``; ranks write ``resumed``, ``checkpoint``, ``stop_agreed``, ``finished``, ``warning`` and
+``mistake``. Status, restart decisions and reports are reduced from these lines, so they hold without Slurm's
+accounting.
 """
 
 from __future__ import annotations
@@ -32,11 +33,7 @@ class Attempt:
     cause: str | None = None
     decision: str | None = None
     why: str | None = None
-
-    @property
-    def has_progress(self) -> bool:
-        """Whether this attempt committed a step that the run did not have before."""
-        return self.committed_step is not None and self.committed_step > (self.first_step or 0)
+    mistake: str | None = None
 
 
 @dataclass(frozen=True)
@@ -49,6 +46,8 @@ class History:
     finished: bool = False
     is_cancelled: bool = False
     lifted_holds: tuple[str, ...] = ()
+    submitted: float = 0.0
+    num_before_submit: int = 0
     num_forgiven: int = 0
     warnings: tuple[str, ...] = ()
 
@@ -65,6 +64,24 @@ class History:
     def committed_step(self) -> int:
         return max((attempt.committed_step or 0 for attempt in self.attempts), default=0)
 
+    @property
+    def is_resubmitted(self) -> bool:
+        """Whether a job was submitted that has not begun an attempt yet."""
+        return len(self.attempts) == self.num_before_submit
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more is to come by itself."""
+        last = self.last
+        if last is None or last.ended is None or self.is_resubmitted:
+            return False
+        return self.finished or last.decision == "stop"
+
+    def has_progress(self, attempt: Attempt) -> bool:
+        """Say whether an attempt committed a step that the run did not have before."""
+        earlier = [other.committed_step or 0 for other in self.attempts if other.number < attempt.number]
+        return (attempt.committed_step or 0) > max(earlier, default=0)
+
     def num_stalled(self, blameless: Iterable[str]) -> int:
         """Count the attempts in a row, up to the last, that committed nothing new by their own fault.
 
@@ -73,7 +90,7 @@ class History:
         excused = frozenset(blameless)
         stalled = 0
         for attempt in reversed(self.attempts[self.num_forgiven :]):
-            if attempt.has_progress or attempt.decision == "finished":
+            if self.has_progress(attempt) or attempt.decision == "finished":
                 break
             stalled += attempt.cause not in excused
         return stalled
@@ -125,13 +142,18 @@ def _fold(history: History, row: Row) -> History:
 
 
 def _fold_submit(history: History, job_id: str, row: Row) -> History:
-    if job_id in history.job_ids:
+    last = history.last
+    is_at_work = last is not None and last.job_id == job_id and last.ended is None
+    if job_id == history.job_id and not history.is_cancelled and (last is None or is_at_work):
         return history
     is_by_person = not row.get("successor_of")
     return replace(
-        _with_job(history, job_id),
+        history,
+        job_ids=(*(known for known in history.job_ids if known != job_id), job_id),
         executor=row.get("executor"),
         is_cancelled=False,
+        submitted=float(row.get("time", 0.0)),
+        num_before_submit=len(history.attempts),
         num_forgiven=len(history.attempts) if is_by_person else history.num_forgiven,
     )
 
@@ -149,6 +171,10 @@ def _changed(attempt: Attempt, row: Row) -> Attempt:
             return replace(attempt, first_step=step)
         case {"kind": "checkpoint", "step": int(step)}:
             return replace(attempt, committed_step=step)
+        case {"kind": "mistake", "text": str(text)}:
+            return replace(attempt, mistake=attempt.mistake or text)
+        case {"kind": "vanished"} if attempt.ended is not None:
+            return attempt
         case {"kind": "attempt_ended" | "vanished", "time": ended}:
             return replace(
                 attempt,

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 from hpc import records, scheduler
-from hpc.job import holder_pid
+from hpc.errors import UserError
+from hpc.job import local_holder
 from hpc.ledger import History, Ledger
 from hpc.parse import QueuedJob
 from hpc.records import Row
@@ -22,6 +23,7 @@ GRACE_S = 60.0
 SILENT_S = 300.0
 FRESH_HOLD_S = 3.0
 """A job restarted within the second of its requeue is killed: its nodes have just revoked its credential."""
+SLURM_SAYS = "Slurm: "
 SUBMIT_AGAIN = "submit again: the run continues from its newest checkpoint"
 
 
@@ -111,39 +113,48 @@ class Watcher:
 
     def __init__(self, *, lifts_holds: bool = True) -> None:
         self.lifts_holds = lifts_holds
-        self._queue: dict[str, QueuedJob] | None = None
+        self._queue: tuple[QueuedJob, ...] | None = None
+        self._known: frozenset[str] = frozenset()
         self._asked = -QUEUE_EVERY_S
 
     def look(self, runs: Sequence[Run]) -> list[RunView]:
         """Return the runs' views; lift the holds of requeued jobs on the way."""
-        queue = self._ask(runs)
+        self._ask(runs)
         views = []
         for run in runs:
-            job = (queue or {}).get(run.history.job_id or "")
+            job = scheduler.job_of(self._queue or (), run.paths, run.history.job_ids)
             if self.lifts_holds and job:
                 lift_hold(run, job)
-            _note_end(run, job)
-            views.append(view_of(open_run(run.paths), _evidence(run, job, queue)))
+            fresh = open_run(run.paths)
+            _note_end(fresh, job)
+            fresh = open_run(run.paths)
+            views.append(view_of(fresh, _evidence(fresh, job, queue_is_known=self._queue is not None)))
         return views
 
-    def _ask(self, runs: Sequence[Run]) -> dict[str, QueuedJob] | None:
+    def _ask(self, runs: Sequence[Run]) -> None:
+        """Ask Slurm when it is time, or about a job that it was not asked about; its silence is no error."""
         now = time.time()
-        job_ids = [run.history.job_id for run in runs if _lives_in_slurm(run.history) and run.history.job_id]
-        if not job_ids:
-            return None
-        pause = (
-            QUEUE_BETWEEN_ATTEMPTS_S if any(_is_between(run.history, now) for run in runs) else QUEUE_EVERY_S
-        )
-        if time.monotonic() - self._asked >= pause:
-            self._queue = scheduler.queue(job_ids)
-            self._asked = time.monotonic()
-        return self._queue
+        live = [run.history for run in runs if run.history.executor == "slurm" and not run.history.is_over]
+        wanted = frozenset(history.job_id for history in live if history.job_id)
+        is_urgent = any(_is_between(history, now) for history in live)
+        pause = QUEUE_BETWEEN_ATTEMPTS_S if is_urgent else QUEUE_EVERY_S
+        is_due = time.monotonic() - self._asked >= pause or not wanted <= self._known
+        if not wanted or not is_due:
+            return
+        try:
+            self._queue = scheduler.queue()
+        except UserError:
+            self._queue = None
+        self._known = wanted
+        self._asked = time.monotonic()
 
 
 def lift_hold(run: Run, job: QueuedJob) -> bool:
     """Start a requeued job at once where Slurm holds it back for two minutes; say so in the ledger, once."""
     key = f"{job.job_id} after attempt {len(run.history.attempts)}"
-    is_held = job.state == "PENDING" and job.reason == "BeginTime" and run.history.attempts
+    last = run.history.last
+    is_requeued = last is not None and last.job_id == job.job_id and last.ended is not None
+    is_held = job.state == "PENDING" and job.reason == "BeginTime" and is_requeued
     is_fresh = job.submit_time is not None and time.time() - job.submit_time < FRESH_HOLD_S
     if not is_held or is_fresh or key in run.history.lifted_holds or not _may_lift(run):
         return False
@@ -169,38 +180,25 @@ def _note_end(run: Run, job: QueuedJob | None) -> None:
         Ledger(run.paths.events).append(
             "vanished",
             attempt=last.number,
-            cause="cancelled" if is_cancelled else f"Slurm: {job.state}",
+            cause="cancelled" if is_cancelled else f"{SLURM_SAYS}{job.state}",
             decision="stop",
             why=state.meaning.sentence,
         )
 
 
-def _evidence(run: Run, job: QueuedJob | None, queue: Mapping[str, QueuedJob] | None) -> Evidence:
+def _evidence(run: Run, job: QueuedJob | None, *, queue_is_known: bool) -> Evidence:
     return Evidence(
         job=job,
-        queue_is_known=queue is not None,
-        is_alive_here=run.history.executor == "local" and holder_pid(run.paths) is not None,
+        queue_is_known=queue_is_known,
+        is_alive_here=run.history.executor == "local" and local_holder(run.paths) is not None,
         progress=records.read_json_if_any(run.paths.status) or {},
         now=time.time(),
     )
 
 
-def _lives_in_slurm(history: History) -> bool:
-    last = history.last
-    is_over = last is not None and last.ended is not None and (history.finished or last.decision == "stop")
-    return history.executor == "slurm" and (not is_over or _was_resubmitted(history))
-
-
-def _was_resubmitted(history: History) -> bool:
-    """Whether a job was submitted after the last attempt and has not started one yet."""
-    return history.last is None or history.job_id != history.last.job_id
-
-
 def _is_between(history: History, now: float) -> bool:
     last = history.last
-    if not _lives_in_slurm(history) or last is None or last.ended is None:
-        return False
-    return now - last.ended < BETWEEN_ATTEMPTS_S
+    return last is not None and last.ended is not None and now - last.ended < BETWEEN_ATTEMPTS_S
 
 
 State = tuple[RunState, str, str | None]
@@ -210,17 +208,23 @@ def _state(history: History, evidence: Evidence) -> State:
     last = history.last
     if history.finished:
         return _finished(history, evidence)
-    if last and last.decision == "stop" and not _was_resubmitted(history):
+    if history.is_over and last is not None:
         return _stopped(last.cause or "unknown", last.why or "")
+    if history.is_cancelled and not _is_alive(evidence):
+        return RunState.CANCELLED, "it was cancelled", SUBMIT_AGAIN
     if history.executor == "slurm":
         return _state_in_slurm(history, evidence)
     return _state_here(history, evidence)
 
 
+def _is_alive(evidence: Evidence) -> bool:
+    job = evidence.job
+    return evidence.is_alive_here or (job is not None and not explain_state(job.state).is_over)
+
+
 def _finished(history: History, evidence: Evidence) -> State:
-    job, last = evidence.job, history.last
-    is_alive = evidence.is_alive_here or (job is not None and not explain_state(job.state).is_over)
-    if is_alive and last is not None and last.ended is None:
+    last = history.last
+    if _is_alive(evidence) and last is not None and last.ended is None:
         return RunState.RUNNING, "training is done; the ranks leave", None
     return RunState.FINISHED, "training is done and the report is written", None
 
@@ -228,7 +232,8 @@ def _finished(history: History, evidence: Evidence) -> State:
 def _stopped(cause: str, why: str) -> State:
     if cause == "cancelled":
         return RunState.CANCELLED, why, SUBMIT_AGAIN
-    return RunState.FAILED, f"{cause}: {why}" if why else cause, "read the log: hpc logs"
+    remedy = explain_state(cause.removeprefix(SLURM_SAYS)).meaning.remedy if SLURM_SAYS in cause else None
+    return RunState.FAILED, f"{cause}: {why}" if why else cause, remedy or "read the log: hpc logs"
 
 
 def _state_in_slurm(history: History, evidence: Evidence) -> State:
@@ -253,12 +258,13 @@ def _state_in_slurm(history: History, evidence: Evidence) -> State:
 
 def _not_in_queue(history: History, evidence: Evidence) -> State:
     last = history.last
+    is_open = last is not None and last.ended is None
     if not evidence.queue_is_known:
-        return _running(history, evidence)
-    if last and last.ended and evidence.now - last.ended < GRACE_S:
+        state, sentence, _ = _running(history, evidence) if is_open else (RunState.WAITING, "waiting", None)
+        return state, f"{sentence}; Slurm does not answer", None
+    changed = max(history.submitted, (last.ended or 0.0) if last else 0.0)
+    if not is_open and evidence.now - changed < GRACE_S:
         return RunState.BETWEEN, "the next attempt is about to be queued", None
-    if history.is_cancelled:
-        return RunState.CANCELLED, "it was cancelled", SUBMIT_AGAIN
     return RunState.LOST, f"Slurm knows nothing of job {history.job_id} any more", SUBMIT_AGAIN
 
 
@@ -266,8 +272,9 @@ def _state_here(history: History, evidence: Evidence) -> State:
     last = history.last
     if evidence.is_alive_here:
         return _running(history, evidence)
-    since = evidence.now - (last.ended or last.started) if last else 0.0
-    if last is None or (last.ended and since < GRACE_S):
+    changed = max(history.submitted, (last.ended or 0.0) if last else 0.0)
+    has_begun = last is not None and last.ended is None and last.started > history.submitted
+    if not has_begun and evidence.now - changed < GRACE_S:
         return RunState.STARTING, "the local processes are starting", None
     return RunState.LOST, "its local processes are gone", SUBMIT_AGAIN
 

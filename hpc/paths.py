@@ -23,6 +23,11 @@ class RunPaths:
     def run_id(self) -> str:
         return self.root.name
 
+    @property
+    def job_name(self) -> str:
+        """What Slurm calls the jobs of this run; ids alone come back when a cluster is set up anew."""
+        return f"hpc-{self.case}-{self.run_id}"
+
     # What was asked for: written before the first job starts.
     @property
     def config(self) -> Path:

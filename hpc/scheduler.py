@@ -9,6 +9,8 @@ from pathlib import Path
 from hpc import parse, shell
 from hpc.errors import ExitCode, UserError
 from hpc.parse import JobFacts, QueuedJob
+from hpc.paths import RunPaths
+from hpc.states import explain_state
 
 TIMEOUT_S = 30.0
 
@@ -20,32 +22,42 @@ class Refusal:
     text: str
 
 
-def queue(job_ids: Sequence[str]) -> dict[str, QueuedJob]:
-    """Return those of the jobs that are in the queue, by one call; raise UserError when Slurm is silent."""
-    if not job_ids:
-        return {}
-    command = ["squeue", "--noheader", "--me", "--states=all", "--format", parse.SQUEUE_FORMAT]
-    answer = shell.run(command, timeout_s=TIMEOUT_S)
+def queue() -> tuple[QueuedJob, ...]:
+    """Return the person's jobs, those just ended too, by one call; raise UserError when Slurm is silent."""
+    answer = _ask("squeue", "--noheader", "--me", "--states=all", "--format", parse.SQUEUE_FORMAT)
     if not answer.is_ok:
         raise UserError(
             f"Slurm does not answer: {answer.err.strip() or 'squeue failed'}",
             fix="ask again in a minute; `sinfo` shows whether the controller is back",
             exit_code=ExitCode.NO_SLURM,
         )
-    wanted = set(job_ids)
-    return {job.job_id: job for job in parse.queued_jobs(answer.out) if job.job_id in wanted}
+    return parse.queued_jobs(answer.out)
+
+
+def job_of(queued: Sequence[QueuedJob], paths: RunPaths, job_ids: Sequence[str]) -> QueuedJob | None:
+    """Return the job that carries a run: a living one before an ended one, the newest before the older."""
+    own = {job.job_id: job for job in queued if job.name == paths.job_name}
+    known = [own[job_id] for job_id in reversed(job_ids) if job_id in own]
+    living = [job for job in known if not explain_state(job.state).is_over]
+    return next(iter(living or known), None)
 
 
 def facts(job_id: str) -> JobFacts | None:
     """Return what `scontrol show job` knows, or None when the job is forgotten or Slurm is silent."""
-    answer = shell.run(["scontrol", "show", "job", job_id], timeout_s=TIMEOUT_S)
+    answer = _ask("scontrol", "show", "job", job_id)
     return parse.job_facts(answer.out) if answer.is_ok else None
 
 
 def hostnames(node_list: str) -> tuple[str, ...]:
     """Expand ``a100-[1-4]`` as this cluster does."""
-    answer = shell.run(["scontrol", "show", "hostnames", node_list], timeout_s=TIMEOUT_S)
+    answer = _ask("scontrol", "show", "hostnames", node_list)
     return tuple(answer.out.split()) if answer.is_ok else (node_list,)
+
+
+def kill_wait_s() -> float:
+    """Return the seconds between Slurm's TERM and its KILL."""
+    answer = _ask("scontrol", "show", "config")
+    return parse.setting_s(parse.settings(answer.out), "KillWait", 30.0)
 
 
 def any_node_down(nodes: Sequence[str]) -> bool:
@@ -80,5 +92,9 @@ def submit_after(job_id: str, script: Path, root: Path) -> str | Refusal:
 
 
 def _order(*command: str) -> Refusal | None:
-    answer = shell.run(list(command), timeout_s=TIMEOUT_S, environ=shell.without_slurm())
+    answer = _ask(*command)
     return None if answer.is_ok else Refusal(answer.err.strip() or f"{command[0]} ended with {answer.code}")
+
+
+def _ask(*command: str) -> shell.Answer:
+    return shell.run(command, timeout_s=TIMEOUT_S, environ=shell.without_slurm())

@@ -12,7 +12,7 @@ from pathlib import Path
 Process = subprocess.Popen[bytes]
 """A started process, for those who wait for it."""
 
-SLURM_PREFIXES = ("SLURM_", "SLURMD_", "SRUN_", "SBATCH_", "SUBMITIT_")
+SLURM_PREFIXES = ("SLURM_", "SLURMD_", "SRUN_", "SBATCH_", "SUBMITIT_", "SQUEUE_", "SINFO_")
 KEPT_FROM_SLURM = ("SLURM_CONF",)
 
 

@@ -6,6 +6,7 @@ import contextlib
 import os
 import shutil
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -14,7 +15,8 @@ from typing import Any
 
 from hpc import records, runs, scheduler, shell
 from hpc.errors import ExitCode, UserError
-from hpc.job import LocalRun, holder_pid
+from hpc.cluster import slurm_is_here
+from hpc.job import GPUS, LocalRun, local_holder
 from hpc.ledger import History, Ledger
 from hpc.paths import RunPaths
 from hpc.plan import Plan
@@ -23,6 +25,7 @@ from hpc.supervise import RetryLimits
 
 TEN_YEARS_MIN = 10 * 365 * 24 * 60
 SUBMITTING_S = 120.0
+LEAVING_S = 90.0
 
 
 class Outcome(StrEnum):
@@ -50,20 +53,35 @@ def submit(plan: Plan, *, locally: bool) -> Submission:
     """
     paths = plan.paths
     with _alone(paths):
+        _await_leaving(paths)
         history = Ledger(paths.events).history()
         if history.finished:
             return Submission(paths, Outcome.FINISHED, history.job_id)
         if is_alive(paths, history):
             return Submission(paths, Outcome.ATTACHED, history.job_id)
-        is_new = not paths.config.exists()
+        is_new = not paths.root.exists()
         try:
             write_run(plan)
             job_id = _start_here(plan) if locally else _start_in_slurm(plan)
-        except BaseException:
-            if is_new:
+        except UserError:
+            if is_new and not paths.events.exists():
                 shutil.rmtree(paths.root, ignore_errors=True)
             raise
-    return Submission(paths, Outcome.SUBMITTED if is_new else Outcome.CONTINUED, job_id)
+    return Submission(paths, Outcome.CONTINUED if history.attempts else Outcome.SUBMITTED, job_id)
+
+
+def _await_leaving(paths: RunPaths) -> None:
+    """Let a run that was told to end do so, before it is submitted again."""
+    limit = time.monotonic() + LEAVING_S
+    while True:
+        history = Ledger(paths.events).history()
+        is_leaving = (history.is_cancelled or history.is_over) and is_alive(paths, history)
+        if history.finished or not is_leaving:
+            return
+        if time.monotonic() > limit:
+            what = f"{paths.case}/{paths.run_id} was told to end and is still leaving"
+            raise UserError(what, fix="submit again in a minute", exit_code=ExitCode.REFUSED)
+        time.sleep(1.0)
 
 
 def write_run(plan: Plan) -> None:
@@ -85,11 +103,9 @@ def write_run(plan: Plan) -> None:
 
 def is_alive(paths: RunPaths, history: History) -> bool:
     """Say whether a job of the run waits or works."""
-    if history.executor == "local":
-        return holder_pid(paths) is not None
-    if history.executor != "slurm" or history.job_id is None:
-        return False
-    job = scheduler.queue([history.job_id]).get(history.job_id)
+    if history.executor != "slurm" or not slurm_is_here():
+        return local_holder(paths) is not None
+    job = scheduler.job_of(scheduler.queue(), paths, history.job_ids)
     return job is not None and not explain_state(job.state).is_over
 
 
@@ -155,6 +171,7 @@ def start_local(plan: Plan) -> str:
         num_tasks=plan.num_tasks,
         limit_s=plan.resources.limit_s,
         limits=retry_limits(plan.to_json()["retry"]),
+        gpus=os.environ.get(GPUS),
     )
     job: Any = executor.submit(work)
     Ledger(plan.paths.events).append("submitted", job_id=job.job_id, executor="local")
@@ -190,11 +207,16 @@ def _alone(paths: RunPaths) -> Iterator[None]:
         os.close(os.open(mark, os.O_CREAT | os.O_EXCL))
     except FileExistsError:
         raise UserError(
-            "another submit of this run is under way", where=str(mark), exit_code=ExitCode.REFUSED
+            "another submit of this run is under way",
+            where=str(mark),
+            fix="wait for it; a mark that a killed submit left is ignored after two minutes",
+            exit_code=ExitCode.REFUSED,
         ) from None
     except OSError as error:
         raise UserError(
-            f"the runs directory cannot be written: {error.strerror}", where=str(mark.parent)
+            f"the runs directory cannot be written: {error.strerror}",
+            where=str(mark.parent),
+            fix="work in a directory that you may write to",
         ) from None
     try:
         yield

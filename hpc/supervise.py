@@ -19,7 +19,7 @@ from hpc.lease import Lease
 from hpc.ledger import Attempt, History, Ledger
 from hpc.paths import RunPaths
 from hpc.shell import Process
-from hpc.verdict import Circumstance, Decision, Verdict, judge, stalled_reason
+from hpc.verdict import SUPERSEDED, Circumstance, Decision, Verdict, judge, stalled_reason
 
 POLL_S = 0.2
 PEER_GRACE_S = 5.0
@@ -38,8 +38,8 @@ class Platform(Protocol):
     def start(self, environ: Mapping[str, str]) -> list[Process]:
         """Start the ranks."""
 
-    def pass_on(self, number: int, processes: list[Process]) -> None:
-        """Let the ranks know that the batch side was asked to stop by a signal."""
+    def pass_on(self, number: int, processes: list[Process]) -> float:
+        """Let the ranks know of a signal to the batch side; return the seconds that it may wait for them."""
 
     def circumstance(self) -> Circumstance:
         """Say what the scheduler did to this attempt."""
@@ -62,35 +62,33 @@ def carry_attempt(paths: RunPaths, platform: Platform, limits: RetryLimits) -> V
     history = ledger.history()
     if history.finished:
         return Verdict("finished", Decision.FINISHED, f"it was finished before: {paths.report}")
+    if history.is_cancelled and platform.job_id in history.job_ids:
+        return Verdict("cancelled", Decision.STOP, "it was cancelled before this attempt began")
+    mine = lease.new(attempt=len(history.attempts) + 1, job_id=platform.job_id)
+    lease.take(paths.lease, mine, is_running=platform.is_running)
+    with _asked_to_stop() as wishes:
+        try:
+            _open_attempt(ledger, paths, platform, mine, limits)
+            exit_code, is_superseded = _watch(paths, platform, mine, wishes)
+            verdict = _judge(exit_code, is_superseded, platform, ledger, limits)
+            if not is_superseded:
+                _close_attempt(ledger, mine.attempt, exit_code, verdict)
+        finally:
+            lease.give_back(paths.lease, mine)
+    return verdict
+
+
+def _open_attempt(
+    ledger: Ledger, paths: RunPaths, platform: Platform, mine: Lease, limits: RetryLimits
+) -> None:
+    history = ledger.history()
     if platform.job_id not in history.job_ids:
         ledger.append("submitted", job_id=platform.job_id, executor=platform.name)
     _close_lost_attempt(ledger, history, platform.job_id)
     reason = stalled_reason(ledger.history(), limits.max_stalled)
     if reason:
-        raise UserError(
-            f"{paths.case}/{paths.run_id} is not started again: {reason}", exit_code=ExitCode.REFUSED
-        )
-    mine = lease.new(attempt=len(history.attempts) + 1, job_id=platform.job_id)
-    lease.take(paths.lease, mine, is_running=platform.is_running)
-    _open_attempt(ledger, paths, platform, mine)
-    exit_code, is_superseded = _watch(paths, platform, mine)
-    verdict = _judge(exit_code, is_superseded, platform, ledger, limits)
-    if not is_superseded:
-        last = ledger.history().last
-        ledger.append(
-            "attempt_ended",
-            attempt=mine.attempt,
-            exit_code=exit_code,
-            cause=verdict.cause,
-            decision=verdict.decision.value,
-            why=verdict.why,
-            step=last.committed_step if last else None,
-        )
-        lease.give_back(paths.lease, mine)
-    return verdict
-
-
-def _open_attempt(ledger: Ledger, paths: RunPaths, platform: Platform, mine: Lease) -> None:
+        what = f"{paths.case}/{paths.run_id} is not started again: {reason}"
+        raise UserError(what, fix="submit it again to insist", exit_code=ExitCode.REFUSED)
     paths.stop_wish.unlink(missing_ok=True)
     ledger.append(
         "attempt_started",
@@ -99,6 +97,19 @@ def _open_attempt(ledger: Ledger, paths: RunPaths, platform: Platform, mine: Lea
         nodes=list(platform.nodes),
         deadline=platform.deadline,
         host=mine.host,
+    )
+
+
+def _close_attempt(ledger: Ledger, attempt: int, exit_code: int, verdict: Verdict) -> None:
+    last = ledger.history().last
+    ledger.append(
+        "attempt_ended",
+        attempt=attempt,
+        exit_code=exit_code,
+        cause=verdict.cause,
+        decision=verdict.decision.value,
+        why=verdict.why,
+        step=last.committed_step if last else None,
     )
 
 
@@ -119,23 +130,23 @@ def _close_lost_attempt(ledger: Ledger, history: History, job_id: str) -> None:
         )
 
 
-def _watch(paths: RunPaths, platform: Platform, mine: Lease) -> tuple[int, bool]:
+def _watch(paths: RunPaths, platform: Platform, mine: Lease, wishes: list[int]) -> tuple[int, bool]:
     """Start the ranks and wait for them; return (exit code, whether another attempt took over)."""
-    with _asked_to_stop() as wishes:
-        processes = platform.start(_environ(platform, mine))
-        renewed = time.monotonic()
-        is_passed_on = False
-        while (exit_code := _exit_code(processes)) is None:
-            if wishes and not is_passed_on:
-                records.write_json(paths.stop_wish, {"attempt": mine.attempt})
-                platform.pass_on(wishes[0], processes)
-                is_passed_on = True
-            if time.monotonic() - renewed > lease.RENEW_S:
-                renewed = time.monotonic()
-                if not lease.renew(paths.lease, mine):
-                    _end(processes)
-                    return ExitCode.FAILED, True
-            time.sleep(POLL_S)
+    processes = platform.start(_environ(platform, mine))
+    renewed = time.monotonic()
+    leaves_at: float | None = None
+    while (exit_code := _exit_code(processes)) is None:
+        if wishes and leaves_at is None:
+            records.write_json(paths.stop_wish, {"attempt": mine.attempt})
+            leaves_at = time.monotonic() + platform.pass_on(wishes[0], processes)
+        if leaves_at is not None and time.monotonic() > leaves_at:
+            return ExitCode.FAILED, False
+        if time.monotonic() - renewed > lease.RENEW_S:
+            renewed = time.monotonic()
+            if not lease.renew(paths.lease, mine):
+                _end(processes)
+                return ExitCode.FAILED, True
+        time.sleep(POLL_S)
     return exit_code, not lease.is_held(paths.lease, mine.token)
 
 
@@ -150,7 +161,7 @@ def _environ(platform: Platform, mine: Lease) -> dict[str, str]:
 
 @contextmanager
 def _asked_to_stop() -> Iterator[list[int]]:
-    """Collect the stop signals that arrive in the meantime; the old handlers come back afterwards."""
+    """Collect the stop signals that arrive meanwhile; the old handlers come back afterwards."""
     received: list[int] = []
     before = {number: signal.signal(number, lambda n, _frame: received.append(n)) for number in FORWARDED}
     try:
@@ -191,7 +202,7 @@ def _judge(
     exit_code: int, is_superseded: bool, platform: Platform, ledger: Ledger, limits: RetryLimits
 ) -> Verdict:
     rows = ledger.rows()
-    seen = Circumstance.SUPERSEDED if is_superseded else platform.circumstance()
+    seen = SUPERSEDED if is_superseded else platform.circumstance()
     history = ledger.history()
     return judge(
         exit_code,

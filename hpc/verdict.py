@@ -12,9 +12,6 @@ from hpc.ledger import History
 BLAMELESS = ("preempted", "cancelled", "requeued by Slurm", "node failure", "superseded")
 """Causes that say nothing about the run itself; they do not count as an attempt without progress."""
 
-HOPELESS = (ExitCode.USAGE, ExitCode.REFUSED)
-"""Exit codes of a mistake that another attempt would only repeat."""
-
 
 class Decision(StrEnum):
     """What the batch side does next."""
@@ -25,16 +22,20 @@ class Decision(StrEnum):
     LEAVE = "leave it to Slurm"
 
 
-class Circumstance(StrEnum):
-    """What the scheduler did to the attempt, as far as it can be seen from inside."""
+@dataclass(frozen=True)
+class Circumstance:
+    """What happened to the attempt from outside (None: nothing), and whether Slurm has requeued it."""
 
-    NOTHING = "nothing"
-    CANCELLED = "cancelled"
-    PREEMPTED = "preempted"
-    TIME_LIMIT = "time limit"
-    REQUEUED = "requeued by Slurm"
-    NODE_FAILURE = "node failure"
-    SUPERSEDED = "superseded"
+    cause: str | None = None
+    is_requeued: bool = False
+
+
+NOTHING = Circumstance()
+CANCELLED = Circumstance("cancelled")
+PREEMPTED = Circumstance("preempted")
+TIME_LIMIT = Circumstance("time limit")
+NODE_FAILURE = Circumstance("node failure")
+SUPERSEDED = Circumstance("superseded")
 
 
 @dataclass(frozen=True)
@@ -60,23 +61,23 @@ def judge(
     ``stop_cause`` is what the ranks agreed on, None when they left without agreeing. ``history`` ends with
     this attempt, whose commits it already tells.
     """
-    if circumstance is Circumstance.SUPERSEDED:
+    last = history.last
+    if circumstance == SUPERSEDED:
         return Verdict("superseded", Decision.LEAVE, "another attempt has taken the run over")
     if exit_code == ExitCode.OK and history.finished:
         return Verdict("finished", Decision.FINISHED, "training is done and the report is written")
-    if circumstance is Circumstance.CANCELLED or history.is_cancelled:
+    if circumstance == CANCELLED or history.is_cancelled:
         return Verdict("cancelled", Decision.STOP, "it was cancelled; submitting again continues it")
-    if circumstance in (Circumstance.REQUEUED, Circumstance.NODE_FAILURE):
-        return Verdict(circumstance.value, Decision.LEAVE, "Slurm has put the job back into the queue")
-    if exit_code in HOPELESS:
-        return Verdict("mistake", Decision.STOP, "the log's last lines say what to mend")
-    cause = _cause(exit_code, circumstance, stop_cause)
-    return _continue_or_stop(cause, history, max_stalled, max_attempts)
+    if circumstance.is_requeued:
+        return Verdict(circumstance.cause or "", Decision.LEAVE, "Slurm has put the job back into the queue")
+    if last is not None and last.mistake:
+        return Verdict("mistake", Decision.STOP, last.mistake)
+    return _continue_or_stop(_cause(exit_code, circumstance, stop_cause), history, max_stalled, max_attempts)
 
 
 def _cause(exit_code: int, circumstance: Circumstance, stop_cause: str | None) -> str:
-    if circumstance is not Circumstance.NOTHING:
-        return circumstance.value
+    if circumstance.cause is not None:
+        return circumstance.cause
     if exit_code == ExitCode.CONTINUE_LATER and stop_cause:
         return stop_cause
     return crash_cause(exit_code)
@@ -106,13 +107,13 @@ def _continue_or_stop(cause: str, history: History, max_stalled: int, max_attemp
     reason = _with_this_attempt(history, cause, max_stalled)
     if reason:
         return Verdict(cause, Decision.STOP, reason)
-    if max_attempts is not None and len(history.attempts) >= max_attempts:
+    if max_attempts is not None and len(history.attempts) - history.num_forgiven >= max_attempts:
         return Verdict(cause, Decision.STOP, f"retry.max_attempts allows {max_attempts}")
     return Verdict(cause, Decision.CONTINUE, f"continues after step {history.committed_step}")
 
 
 def _with_this_attempt(history: History, cause: str, max_stalled: int) -> str | None:
     last = history.last
-    if last is None or last.has_progress or cause in BLAMELESS:
+    if last is None or history.has_progress(last) or cause in BLAMELESS:
         return None
     return stalled_reason(history, max_stalled)

@@ -53,6 +53,9 @@ def run_job(run_dir: Path) -> ExitCode:
         return _run(env, paths, stop)
     except UserError as error:
         log.error("error: %s", error)
+        if error.exit_code == ExitCode.USAGE:
+            # Told to the ledger, because the exit code may drown in that of a peer that was killed for it.
+            Ledger(paths.events).append("mistake", attempt=env.attempt, text=str(error))
         return error.exit_code
     except Exception:
         traceback.print_exc()
