@@ -115,10 +115,10 @@ def submit_all(
 @_planning
 def render(case: str | None, **chosen: object) -> None:
     """Print CASE's sbatch script; `hpc render CASE > j.sh && sbatch j.sh` does all that a submit does."""
-    from hpc import tables
+    from hpc import submit, tables
 
     plan = _plan(case, chosen)
-    plan.paths.logs.mkdir(parents=True, exist_ok=True)
+    submit.make_log_directory(plan.paths)  # Slurm starts no job whose log has no place
     tables.result(plan.script)
 
 
@@ -153,15 +153,10 @@ def status(run: str | None, as_json: bool, plain: bool, no_lift: bool) -> None:
 @click.option("--job", is_flag=True, help="Show the batch shell's log instead of a rank's.")
 def logs(run: str | None, follow: bool, number: int, rank: int, job: bool) -> None:
     """Print the log of a run, one file across all of its attempts."""
-    from hpc import launch, runs, tables
-    from hpc.logs import last_lines
+    from hpc import launch, runs
 
-    paths = runs.find_run(runs.find_root(), run).paths
-    path = paths.logs / "job.log" if job else paths.rank_log(rank)
-    tables.talk(f"==> {path}")
-    tables.result("\n".join(last_lines(path, number)))
-    if follow:
-        sys.exit(launch.follow_to_end([paths], rank=rank))
+    found = runs.find_run(runs.find_root(), run)
+    sys.exit(launch.show_log(found, number=number, rank=rank, is_batch=job, follows=follow))
 
 
 @cli.command()
@@ -182,11 +177,9 @@ def monitor(run: str | None, once: bool, every: float, no_lift: bool) -> None:
 @click.argument("run", required=False)
 def cancel(run: str | None) -> None:
     """Stop a run: it saves, leaves and does not come back until it is submitted again."""
-    from hpc import launch, runs
+    from hpc import launch
 
-    if run is None:
-        raise UserError("which run?", fix="name a case or a run; `hpc status` lists them")
-    launch.cancel(runs.find_run(runs.find_root(), run))
+    launch.cancel(run)
 
 
 @cli.command()
@@ -268,8 +261,6 @@ def main() -> None:
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
-    except BrokenPipeError:
-        sys.exit(ExitCode.OK)
 
 
 def _say(text: str) -> None:

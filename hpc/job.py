@@ -180,17 +180,25 @@ class LocalRun:
         if self.gpus is not None:
             os.environ[GPUS] = self.gpus
         paths = RunPaths(self.run_dir)
-        while True:
-            machine = LocalMachine(
-                paths,
-                job_id=os.environ.get("SUBMITIT_LOCAL_JOB_ID", str(os.getpid())),
-                num_tasks=self.num_tasks,
-                command=self.command,
-                limit_s=self.limit_s,
-            )
-            verdict = carry_attempt(paths, machine, self.limits)
-            if verdict.decision is not Decision.CONTINUE:
-                return verdict.decision.value
+        try:
+            while (verdict := self._attempt(paths)).decision is Decision.CONTINUE:
+                pass
+        except UserError as error:
+            paths.logs.mkdir(parents=True, exist_ok=True)
+            with (paths.logs / "job.log").open("a") as log:
+                log.write(f"error: {error}\n")
+            raise
+        return verdict.decision.value
+
+    def _attempt(self, paths: RunPaths) -> Verdict:
+        machine = LocalMachine(
+            paths,
+            job_id=os.environ.get("SUBMITIT_LOCAL_JOB_ID", str(os.getpid())),
+            num_tasks=self.num_tasks,
+            command=self.command,
+            limit_s=self.limit_s,
+        )
+        return carry_attempt(paths, machine, self.limits)
 
 
 def run_slurm_attempt(paths: RunPaths, command: Sequence[str], limits: RetryLimits) -> ExitCode:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,9 +17,9 @@ from hpc.cluster import Cluster, discover, slurm_is_here
 from hpc.config import TABLE, case_names
 from hpc.errors import ExitCode, UserError, raise_all
 from hpc.estimate import model_sizes, upper_bound
-from hpc.job import holder_pid, run_slurm_attempt
+from hpc.job import local_holder, run_slurm_attempt
 from hpc.ledger import Ledger
-from hpc.logs import Line, follow
+from hpc.logs import Line, follow, last_lines
 from hpc.monitor import RunState, RunView
 from hpc.paths import RunPaths
 from hpc.plan import Plan, build, ordinal_of
@@ -29,6 +30,8 @@ from hpc.submit import start_local as start_local_run
 from hpc.text import count
 
 DEMO_INTERRUPT_AT = 0.4
+RANK_0_LOG = "rank_0.log"
+BATCH_LOG = "job.log"
 Chosen = Mapping[str, Any]
 
 
@@ -44,32 +47,37 @@ class Place:
 
 
 def plan_of(case: str | None, chosen: Chosen, *, run_id: str | None = None) -> Plan:
-    """Build the plan of one case from the words of the command line."""
+    """Build the plan of one case from the words of the command line.
+
+    Its run is the newest with this configuration; ``fresh`` makes another. ``run_id`` names one that exists.
+    """
     root = runs.find_root()
     if case is None or "=" in case:
-        raise UserError(
-            "which case?", fix=f"name one: {', '.join(case_names(root))}", exit_code=ExitCode.USAGE
-        )
-
-    def at(ordinal: int) -> Plan:
-        return build(
-            root,
-            case,
-            preset=chosen.get("preset") or TABLE,
-            overrides=tuple(chosen.get("overrides") or ()),
-            cluster=chosen.get("cluster"),
-            data_dir=_from_root(chosen.get("data"), root),
-            ordinal=ordinal,
-        )
-
+        raise UserError("which case?", fix=f"name one: {', '.join(case_names(root))}")
     if run_id is not None:
-        return _same_run(at(ordinal_of(run_id)), run_id)
-    plan = at(1)
-    ordinal = 1
-    while chosen.get("fresh") and plan.paths.events.exists():
-        ordinal += 1
-        plan = at(ordinal)
-    return plan
+        return _same_run(_build(root, case, chosen, ordinal_of(run_id)), run_id)
+    plan = _build(root, case, chosen, 1)
+    newest = _newest_ordinal(plan)
+    ordinal = newest + 1 if chosen.get("fresh") else max(newest, 1)
+    return plan if ordinal == 1 else _build(root, case, chosen, ordinal)
+
+
+def _build(root: Path, case: str, chosen: Chosen, ordinal: int) -> Plan:
+    return build(
+        root,
+        case,
+        preset=chosen.get("preset") or TABLE,
+        overrides=tuple(chosen.get("overrides") or ()),
+        cluster=chosen.get("cluster"),
+        data_dir=_from_root(chosen.get("data"), root),
+        ordinal=ordinal,
+    )
+
+
+def _newest_ordinal(plan: Plan) -> int:
+    """Return the highest ordinal among the submitted runs of a plan, 0 where there is none."""
+    submitted = plan.paths.root.parent.glob(f"{plan.run_id}*/events.jsonl")
+    return max((ordinal_of(path.parent.name) for path in submitted), default=0)
 
 
 def plans_of(cases: Sequence[str], chosen: Chosen) -> list[Plan]:
@@ -94,49 +102,94 @@ def launch(plans: Sequence[Plan], *, locally: bool, is_agreed: Callable[[], bool
     _check(plans, place)
     tables.talk(_preview(plans, place))
     if not is_agreed():
-        raise UserError("nothing was submitted", exit_code=ExitCode.REFUSED)
-    submissions = []
+        raise UserError("nothing was submitted", fix="answer y, or add --yes", exit_code=ExitCode.REFUSED)
+    submissions: list[Submission] = []
+    problems: list[UserError] = []
     for plan in plans:
-        submissions.append(submit(plan, locally=place.cluster is None))
-        tables.result(_sentence(submissions[-1]))
-    tables.talk(_what_next(submissions))
+        try:
+            submissions.append(submit(plan, locally=place.cluster is None))
+            tables.result(_sentence(submissions[-1]))
+        except UserError as error:
+            problems.append(error)
+    if submissions:
+        tables.talk(_what_next(submissions))
+    raise_all(problems)
     return submissions
 
 
-def follow_to_end(paths: Sequence[RunPaths], *, rank: int = 0) -> ExitCode:
-    """Print the runs' logs and changes until all are over; return the exit code of their result."""
-    views = _follow(paths, rank=rank, on_tick=lambda _: None)
-    failed = [view for view in views.values() if view.state is not RunState.FINISHED]
+def follow_to_end(
+    paths: Sequence[RunPaths], *, log: str = RANK_0_LOG, begins: Sequence[int] | None = None
+) -> ExitCode:
+    """Print the runs' logs and changes until all are over; return the exit code of their result.
+
+    ``log`` is the log's name; ``begins`` are the bytes of each that were shown before, by default all.
+    """
+    views = _follow(paths, log=log, begins=begins, on_tick=lambda _: None)
     for view in views.values():
         if view.state is RunState.FINISHED:
             tables.result(f"report: {Path(view.directory) / 'report.html'}")
-    return ExitCode.FAILED if failed else ExitCode.OK
+    is_done = all(view.state is RunState.FINISHED for view in views.values())
+    return ExitCode.OK if is_done else ExitCode.FAILED
 
 
-def cancel(run: Run) -> None:
-    """Let a run save and leave; the ledger holds the wish before any process hears of it."""
-    history = run.history
-    job_ids = [history.job_id] if history.job_id else []
-    pid = holder_pid(run.paths) if history.executor == "local" else None
-    is_queued = history.executor == "slurm" and bool(scheduler.queue(job_ids))
-    if history.finished or not (pid or is_queued):
-        tables.result(f"{run.name} is not running")
+def show_log(run: Run, *, number: int, rank: int, is_batch: bool, follows: bool) -> ExitCode:
+    """Print the end of a run's log, and go on with it where asked to."""
+    name = BATCH_LOG if is_batch else run.paths.rank_log(rank).name
+    if not (run.paths.logs / name).exists() and not follows:
+        name = BATCH_LOG  # no rank has written yet: what there is to know stands in the batch side's log
+    path = run.paths.logs / name
+    tables.talk(f"==> {path}")
+    texts, end = last_lines(path, number)
+    tables.result("\n".join(texts))
+    return follow_to_end([run.paths], log=name, begins=[end]) if follows else ExitCode.OK
+
+
+def cancel(wanted: str | None) -> None:
+    """Let the one live run that is meant save and leave; the ledger knows before any process does."""
+    root = runs.find_root()
+    if wanted is None:
+        raise UserError("which run?", fix="name a case or a run; `hpc status` lists them")
+    candidates = runs.matching(root, wanted)
+    live = [run for run in candidates if not run.history.finished and not run.history.is_over]
+    if not live:
+        tables.result(f"{candidates[-1].name} is not running")
         return
+    if len(live) > 1:
+        names = ", ".join(run.name for run in live)
+        raise UserError(f"{wanted!r} means several runs", fix=f"name one: {names}")
+    _cancel(live[0])
+
+
+def _cancel(run: Run) -> None:
+    holder = local_holder(run.paths) if run.history.executor == "local" else None
+    if holder and holder.host != socket.gethostname():
+        raise UserError(f"{run.name} runs on {holder.host}", fix="cancel it there")
     Ledger(run.paths.events).append("cancelled")
-    if pid:
-        os.kill(pid, signal.SIGTERM)
-    else:
-        refusal = scheduler.cancel(job_ids)
-        if refusal:
-            raise UserError(f"Slurm does not cancel {job_ids[0]}: {refusal.text}", exit_code=ExitCode.FAILED)
-    tables.result(f"{run.name}: cancelled; it saves and leaves")
+    if holder:
+        os.kill(holder.pid, signal.SIGTERM)
+    elif run.history.executor == "slurm":
+        _cancel_jobs(run)
+    tables.result(f"{run.name}: cancelled; if it is at work, it saves and leaves")
+
+
+def _cancel_jobs(run: Run) -> None:
+    own = [job.job_id for job in scheduler.queue() if job.name == run.paths.job_name]
+    job_ids = [job_id for job_id in run.history.job_ids if job_id in own]
+    refusal = scheduler.cancel(job_ids) if job_ids else None
+    if refusal:
+        what = f"Slurm does not cancel {', '.join(job_ids)}: {refusal.text}"
+        raise UserError(what, fix=f"try: scancel {' '.join(job_ids)}", exit_code=ExitCode.FAILED)
 
 
 def report(run: Run) -> ExitCode:
     """Let the training program write a run's report again."""
     answer = shell.run([sys.executable, "-m", "stockpred", "report", str(run.paths.root)], timeout_s=600)
     if not answer.is_ok:
-        raise UserError(f"no report was written: {answer.err.strip()}", exit_code=ExitCode.FAILED)
+        raise UserError(
+            f"no report was written: {answer.err.strip()}",
+            fix="let the run finish first",
+            exit_code=ExitCode.FAILED,
+        )
     tables.result(answer.out)
     return ExitCode.OK
 
@@ -154,7 +207,7 @@ def demo(case: str, preset: str, *, locally: bool) -> ExitCode:
             tables.talk(f"*** interrupting attempt 1 at step {view.step}, as a time limit would")
             records.write_json(paths.stop_wish, {"attempt": 1})
 
-    views = _follow([paths], rank=0, on_tick=interrupt_once)
+    views = _follow([paths], on_tick=interrupt_once)
     history = Ledger(paths.events).history()
     if any(view.state is not RunState.FINISHED for view in views.values()):
         return ExitCode.FAILED
@@ -201,11 +254,15 @@ def _same_run(plan: Plan, run_id: str) -> Plan:
 
 
 def _follow(
-    paths: Sequence[RunPaths], *, rank: int, on_tick: Callable[[list[RunView]], None]
+    paths: Sequence[RunPaths],
+    *,
+    on_tick: Callable[[list[RunView]], None],
+    log: str = RANK_0_LOG,
+    begins: Sequence[int] | None = None,
 ) -> dict[str, RunView]:
     views: dict[str, RunView] = {}
     try:
-        for event in follow([path.root for path in paths], rank=rank, on_tick=on_tick):
+        for event in follow(paths, log=log, begins=begins, on_tick=on_tick):
             if isinstance(event, Line):
                 tables.talk(f"{event.run}: {event.text}" if len(paths) > 1 else event.text)
             else:

@@ -109,9 +109,9 @@ def check(path: Path, token: str | None) -> None:
 
 
 def _born(pid: int) -> int:
-    """Return field 22 of /proc/PID/stat (proc(5)), 0 for a process that is not there."""
+    """Return field 22 of /proc/PID/stat (proc(5)); 0 for a process that is gone, mourned or not."""
     try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return 0
-    return int(stat.rpartition(")")[2].split()[19])
+    return 0 if fields[0] in "ZX" else int(fields[19])

@@ -33,9 +33,9 @@ class Change:
 class Tail:
     """Reads what is added to a file that may not exist yet; a line comes out when it is complete."""
 
-    def __init__(self, path: Path, *, from_start: bool) -> None:
+    def __init__(self, path: Path, begin: int = 0) -> None:
         self.path = path
-        self._position = 0 if from_start or not path.exists() else path.stat().st_size
+        self._position = begin
         self._rest = b""
 
     def new_lines(self) -> list[str]:
@@ -50,32 +50,42 @@ class Tail:
         return [line.decode(errors="replace") for line in lines]
 
 
-def last_lines(path: Path, number: int) -> list[str]:
-    """Return the last lines of a log, reading only its end; none where there is no log yet."""
+def last_lines(path: Path, number: int) -> tuple[list[str], int]:
+    """Return the last whole lines of a log and where they end, in bytes; reads only the end of the file."""
     try:
         with path.open("rb") as file:
-            end = file.seek(0, 2)
+            end = start = file.seek(0, 2)
             content = b""
-            while end > 0 and content.count(b"\n") <= number:
-                start = max(0, end - CHUNK)
+            while start > 0 and content.count(b"\n") <= number + 1:
+                start = max(0, start - CHUNK)
                 file.seek(start)
-                content = file.read(end - start) + content
-                end = start
+                content = file.read(end - start)
     except FileNotFoundError:
-        return []
-    return [line.decode(errors="replace") for line in content.splitlines()[-number:]] if number else []
+        return [], 0
+    whole, _, begun = content.rpartition(b"\n")
+    lines = whole.decode(errors="replace").split("\n") if whole else []
+    return (lines[-number:] if number else []), end - len(begun)
+
+
+def size_of(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
 
 
 def follow(
-    run_dirs: Sequence[Path],
+    paths: Sequence[RunPaths],
     *,
-    rank: int = 0,
+    log: str,
+    begins: Sequence[int] | None,
     lifts_holds: bool = True,
     on_tick: Callable[[list[RunView]], None] = lambda _: None,
 ) -> Iterator[Line | Change]:
-    """Yield the log's new lines and each change of state of runs, until all of them are over."""
-    paths = [RunPaths(directory) for directory in run_dirs]
-    tails = [Tail(path.rank_log(rank), from_start=False) for path in paths]
+    """Yield the log's new lines and each change of state of runs, until all of them are over.
+
+    ``begins`` tells for each run how many bytes of its log are known, by default all that are there now.
+    """
+    files = [path.logs / log for path in paths]
+    known = [size_of(file) for file in files] if begins is None else begins
+    tails = [Tail(file, begin) for file, begin in zip(files, known, strict=True)]
     watcher = Watcher(lifts_holds=lifts_holds)
     shown: dict[str, tuple[RunState, int]] = {}
     while True:

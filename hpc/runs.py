@@ -58,17 +58,21 @@ def all_runs(root: Path) -> list[Run]:
 
 
 def find_run(root: Path, wanted: str | None) -> Run:
-    """Return the newest run of a case, or the one that ``CASE/RUN_ID`` or a prefix of RUN_ID names."""
+    """Return the newest of the runs that are meant."""
+    return matching(root, wanted)[-1]
+
+
+def matching(root: Path, wanted: str | None) -> list[Run]:
+    """Return the runs of a case, or those that CASE/RUN_ID or the begin of RUN_ID names; the newest last."""
     runs = all_runs(root)
     if not runs:
         raise UserError("there are no runs yet", where=str(root / "runs"), fix="start one: hpc submit CASE")
-    matching = [run for run in runs if wanted is None or _is_named(run, wanted)]
-    if matching:
-        return matching[-1]
-    cases = {run.paths.case for run in runs}
-    raise UserError(
-        f"no run is called {wanted!r}", fix=f"{suggestion(wanted or '', cases)} `hpc status` lists all"
-    )
+    found = [run for run in runs if wanted is None or _is_named(run, wanted)]
+    if not found:
+        cases = {run.paths.case for run in runs}
+        fix = f"{suggestion(wanted or '', cases)} `hpc status` lists all"
+        raise UserError(f"no run is called {wanted!r}", fix=fix)
+    return found
 
 
 def provenance(root: Path) -> dict[str, Any]:

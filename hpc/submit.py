@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from hpc import records, runs, scheduler, shell
-from hpc.errors import ExitCode, UserError
 from hpc.cluster import slurm_is_here
+from hpc.errors import ExitCode, UserError
 from hpc.job import GPUS, LocalRun, local_holder
 from hpc.ledger import History, Ledger
 from hpc.paths import RunPaths
@@ -87,8 +87,8 @@ def _await_leaving(paths: RunPaths) -> None:
 def write_run(plan: Plan) -> None:
     """Write what was asked for into the run directory."""
     paths = plan.paths
+    make_log_directory(paths)
     try:
-        paths.logs.mkdir(parents=True, exist_ok=True)
         records.write_text(paths.config, plan.config_text)
         records.write_json(paths.plan, plan.to_json())
         records.write_json(paths.provenance, runs.provenance(plan.root))
@@ -98,6 +98,17 @@ def write_run(plan: Plan) -> None:
             f"the run directory cannot be written: {error.strerror}",
             where=str(paths.root),
             fix="free some space or choose a directory that you may write to",
+        ) from None
+
+
+def make_log_directory(paths: RunPaths) -> None:
+    try:
+        paths.logs.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"the run directory cannot be made: {error.strerror}",
+            where=str(paths.logs),
+            fix="free some space or work in a directory that you may write to",
         ) from None
 
 

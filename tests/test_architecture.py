@@ -39,7 +39,7 @@ ROOMS = {
         "config discover check",
         "data",
         "models",
-        "train",
+        "train size",
         "learners",
         "metrics results baselines evaluate",
         "report",

@@ -67,9 +67,9 @@ def test_the_summary_has_a_line_for_each_partition(lab: Cluster) -> None:
     lines = lab.summary().splitlines()
 
     assert (
-        lines[1].strip().startswith("urgent: 4 nodes (4 idle): 4 of 8 a100, 128 CPUs, 500 GB; up to 1h 00m")
+        lines[1].strip().startswith("urgent: 4 nodes (4 idle): 4 with 8 a100, 128 CPUs, 500 GB; up to 1h 00m")
     )
-    assert lines[2].strip() == "cpu: 1 node (0 idle): 1 of 16 CPUs, 62 GB; no time limit"
+    assert lines[2].strip() == "cpu: 1 node (0 idle): 1 with 16 CPUs, 62 GB; no time limit"
 
 
 def test_programs_without_a_configuration_are_no_slurm(programs: Path) -> None:

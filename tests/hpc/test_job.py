@@ -6,11 +6,12 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from hpc import records
+from hpc import lease, records
 from hpc.errors import UserError
 from hpc.job import LocalRun
 from hpc.ledger import Ledger
@@ -57,7 +58,7 @@ def local_run(
     run_dir = tmp_path / "runs" / "toy" / "one"
     run_dir.mkdir(parents=True)
     command = (sys.executable, "-u", str(program), str(run_dir))
-    return LocalRun(run_dir, tmp_path, command, num_tasks, limit_s, RetryLimits(max_stalled, None))
+    return LocalRun(run_dir, tmp_path, command, num_tasks, limit_s, RetryLimits(max_stalled, None), None)
 
 
 @pytest.fixture(autouse=True)
@@ -106,7 +107,8 @@ def test_a_rank_that_dies_takes_the_others_with_it_within_seconds(tmp_path: Path
 
 
 def test_a_mistake_ends_the_run_at_once(tmp_path: Path) -> None:
-    run = local_run(tmp_path, "sys.exit(2)")
+    told = "ledger.append('mistake', attempt=env.attempt, text='no bars'); sys.exit(2)"
+    run = local_run(tmp_path, told)
 
     assert run() == "stop"
     assert len(Ledger(RunPaths(run.run_dir).events).history().attempts) == 1
@@ -194,3 +196,33 @@ def test_a_stuck_run_is_not_started_again_without_a_person(tmp_path: Path) -> No
 
     ledger.append("submitted", job_id="by a person", executor="local")
     assert run() == "stop"
+
+
+def test_a_second_job_of_a_live_run_is_refused_and_leaves_no_trace(tmp_path: Path) -> None:
+    run = local_run(tmp_path, "finish()")
+    paths = RunPaths(run.run_dir)
+    holder = lease.new(attempt=1, job_id="another")
+    lease.take(paths.lease, holder, is_running=lambda _: None)
+
+    with pytest.raises(UserError, match=r"job another on .* is at work"):
+        run()
+
+    assert Ledger(paths.events).rows() == []
+    assert lease.is_held(paths.lease, holder.token)
+
+
+def test_a_run_that_was_cancelled_between_attempts_does_not_go_on(tmp_path: Path) -> None:
+    body = "commit(env.attempt)\nledger.append('cancelled') if env.is_main else None\nleave()"
+    run = local_run(tmp_path, body)
+
+    assert run() == "stop"
+    assert len(Ledger(RunPaths(run.run_dir).events).history().attempts) == 1
+
+
+def test_the_persons_gpus_reach_the_ranks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    run = replace(local_run(tmp_path, "print(os.environ['CUDA_VISIBLE_DEVICES']); finish()"), gpus="2,3")
+
+    run()
+
+    assert "2,3" in RunPaths(run.run_dir).rank_log(0).read_text()

@@ -113,6 +113,26 @@ def test_a_waiting_run_says_why_and_what_can_be_done() -> None:
     assert look(SUBMITTED, line=limit).sentence != look(SUBMITTED, line=PRIORITY).sentence
 
 
+@pytest.mark.parametrize("rows", [[SUBMITTED], [SUBMITTED, STARTED], [SUBMITTED, STARTED, SAVED, LEFT]])
+def test_a_silent_slurm_is_no_end_of_a_run(rows: list[Row]) -> None:
+    view = look(*rows, asked=False, progress=PROGRESS)
+
+    assert not view.state.is_over
+    assert "Slurm does not answer" in view.sentence
+
+
+def test_a_local_run_that_was_just_submitted_again_is_starting_and_not_for_ever() -> None:
+    old: Row = {"kind": "submitted", "job_id": "7", "executor": "local", "time": NOW - 900}
+    ended = {**CANCELLED, "time": NOW - 800}
+
+    def submitted_again(age_s: float) -> RunView:
+        again: Row = {"kind": "submitted", "job_id": "8", "executor": "local", "time": NOW - age_s}
+        return look(old, STARTED, ended, again, asked=False)
+
+    assert submitted_again(2).state is RunState.STARTING
+    assert submitted_again(200).state is RunState.LOST
+
+
 @pytest.mark.parametrize(("alive", "state"), [(True, RunState.STARTING), (False, RunState.LOST)])
 def test_a_local_run_is_judged_by_its_process(alive: bool, state: RunState) -> None:
     local = {**SUBMITTED, "executor": "local"}
@@ -131,7 +151,7 @@ def test_programs_get_json_with_every_field(capsys: pytest.CaptureFixture[str]) 
 
 def test_a_tail_gives_every_line_once_and_waits_for_the_end_of_a_line(tmp_path: Path) -> None:
     path = tmp_path / "rank_0.log"
-    tail = Tail(path, from_start=False)
+    tail = Tail(path)
 
     seen = [tail.new_lines()]
     path.write_text("one\ntw")
@@ -149,4 +169,16 @@ def test_the_last_lines_are_those_of_the_whole_file(tmp_path: Path, number: int)
     lines = [f"line {index} {'.' * (index % 90)}" for index in range(20_000)]
     path.write_text("\n".join(lines) + "\n")
 
-    assert last_lines(path, number) == (lines[-number:] if number else [])
+    assert last_lines(path, number) == (lines[-number:] if number else [], path.stat().st_size)
+
+
+def test_a_half_line_is_left_to_whoever_follows(tmp_path: Path) -> None:
+    path = tmp_path / "rank_0.log"
+    path.write_text("one\ntwo\nthr")
+
+    lines, end = last_lines(path, 5)
+    tail = Tail(path, end)
+    path.write_text("one\ntwo\nthree\n")
+
+    assert lines == ["one", "two"]
+    assert tail.new_lines() == ["three"]

@@ -4,7 +4,19 @@ import pytest
 
 from hpc.errors import ExitCode
 from hpc.ledger import History, reduce
-from hpc.verdict import Circumstance, Decision, Verdict, crash_cause, judge
+from hpc.verdict import (
+    CANCELLED,
+    NODE_FAILURE,
+    NOTHING,
+    PREEMPTED,
+    SUPERSEDED,
+    TIME_LIMIT,
+    Circumstance,
+    Decision,
+    Verdict,
+    crash_cause,
+    judge,
+)
 
 
 def history(*attempts: tuple[int, int | None], rows: tuple[dict[str, object], ...] = ()) -> History:
@@ -24,7 +36,7 @@ def verdict(
     exit_code: int,
     past: History,
     *,
-    seen: Circumstance = Circumstance.NOTHING,
+    seen: Circumstance = NOTHING,
     agreed: str | None = None,
     max_attempts: int | None = None,
 ) -> Verdict:
@@ -98,12 +110,13 @@ def test_a_persons_new_submit_forgives_what_was_before() -> None:
 @pytest.mark.parametrize(
     ("seen", "decision", "cause"),
     [
-        (Circumstance.CANCELLED, Decision.STOP, "cancelled"),
-        (Circumstance.PREEMPTED, Decision.CONTINUE, "preempted"),
-        (Circumstance.TIME_LIMIT, Decision.CONTINUE, "time limit"),
-        (Circumstance.REQUEUED, Decision.LEAVE, "requeued by Slurm"),
-        (Circumstance.NODE_FAILURE, Decision.LEAVE, "node failure"),
-        (Circumstance.SUPERSEDED, Decision.LEAVE, "superseded"),
+        (CANCELLED, Decision.STOP, "cancelled"),
+        (PREEMPTED, Decision.CONTINUE, "preempted"),
+        (TIME_LIMIT, Decision.CONTINUE, "time limit"),
+        (NODE_FAILURE, Decision.CONTINUE, "node failure"),
+        (Circumstance("node failure", is_requeued=True), Decision.LEAVE, "node failure"),
+        (Circumstance("requeued by Slurm", is_requeued=True), Decision.LEAVE, "requeued by Slurm"),
+        (SUPERSEDED, Decision.LEAVE, "superseded"),
     ],
 )
 def test_what_slurm_did_outweighs_the_exit_code(seen: Circumstance, decision: Decision, cause: str) -> None:
@@ -112,8 +125,10 @@ def test_what_slurm_did_outweighs_the_exit_code(seen: Circumstance, decision: De
     assert (answer.decision, answer.cause) == (decision, cause)
 
 
-def test_a_mistake_is_not_repeated() -> None:
-    assert verdict(ExitCode.USAGE, history((0, None))).decision is Decision.STOP
+def test_a_mistake_is_not_repeated_though_a_killed_peer_hides_its_exit_code() -> None:
+    told = history((0, None), rows=({"kind": "mistake", "attempt": 1, "text": "no bars"},))
+
+    assert verdict(137, told) == Verdict("mistake", Decision.STOP, "no bars")
 
 
 def test_the_number_of_attempts_can_be_bounded() -> None:
@@ -126,3 +141,28 @@ def test_the_number_of_attempts_can_be_bounded() -> None:
 )
 def test_a_crash_is_named(code: int, words: str) -> None:
     assert crash_cause(code) == words
+
+
+def test_a_job_id_that_a_new_cluster_gives_again_is_a_new_submit() -> None:
+    cancelled = {"kind": "attempt_ended", "attempt": 1, "cause": "cancelled", "decision": "stop", "time": 2.0}
+    again = {"kind": "submitted", "job_id": "7", "executor": "slurm", "time": 3.0}
+
+    past = history((0, 4), rows=({"kind": "cancelled"}, cancelled, again))
+
+    assert not past.is_cancelled
+    assert past.is_resubmitted
+    assert not past.is_over
+
+
+def test_what_slurm_says_of_a_dead_job_does_not_replace_what_the_attempt_said_itself() -> None:
+    ended = {"kind": "attempt_ended", "attempt": 1, "cause": "deadline", "decision": "continue", "time": 2.0}
+    late = {"kind": "vanished", "attempt": 1, "cause": "Slurm: COMPLETED", "decision": "stop", "time": 3.0}
+
+    last = history((0, 4), rows=(ended, late)).last
+
+    assert last is not None
+    assert (last.cause, last.decision) == ("deadline", "continue")
+
+
+def test_a_checkpoint_that_the_run_had_before_is_no_progress() -> None:
+    assert history((0, 10), (4, 10), (4, 10)).num_stalled(()) == 2
