@@ -22,7 +22,8 @@ from hpc import config
 from hpc.paths import RunPaths
 from hpc.records import write_text
 from stockpred.config import Experiment
-from stockpred.models.market_gpt import NUM_FEATURES, build
+from stockpred.data.tokenizer import FEATURES
+from stockpred.models.market_gpt import MarketGPT, build
 from stockpred.train import checkpoint
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -38,6 +39,18 @@ def experiment_of(case: str, folder: Path) -> Experiment:
         paths.config, config.resolve(ROOT, case, preset=config.TABLE, overrides=(), cluster=None).dump()
     )
     return Experiment.load(paths.config)
+
+
+def model_of(experiment: Experiment) -> MarketGPT:
+    """Return the experiment's model, new, for tokens that stand for no candles."""
+    vocab_size = experiment.tokenizer.vocab_size
+    return build(
+        experiment.model,
+        centroids=torch.zeros(vocab_size, len(FEATURES)),
+        log_prior=torch.zeros(vocab_size),
+        num_assets=NUM_ASSETS,
+        num_categories=NUM_CATEGORIES,
+    )
 
 
 def state_of(model: torch.nn.Module) -> dict[str, Any]:
@@ -86,16 +99,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=arguments.dir) as name:
         folder = Path(name)
-        experiment = experiment_of(arguments.case, folder)
-        vocab_size = experiment.tokenizer.vocab_size
-        model = build(
-            experiment.model,
-            centroids=torch.zeros(vocab_size, NUM_FEATURES),
-            log_prior=torch.zeros(vocab_size),
-            num_assets=NUM_ASSETS,
-            num_categories=NUM_CATEGORIES,
-        )
-        state = state_of(model)
+        state = state_of(model_of(experiment_of(arguments.case, folder)))
         acts = {
             RIVAL: plainly(state, folder, is_flushed=False),
             "torch.save, flushed to disk": plainly(state, folder, is_flushed=True),

@@ -95,10 +95,11 @@ def _note(view: RunView) -> str | None:
 
 
 def progress(view: RunView) -> str:
-    """Return ``1200/8000 15%``, or a dash before the first step."""
+    """Return ``1200/8000 15%``, a dash before the first step; patience may end a run before its last step."""
     if view.step is None or not view.total_steps:
         return "-"
-    return f"{view.step}/{view.total_steps} {100 * view.step // view.total_steps}%"
+    share = "" if view.state.is_over else f" {100 * view.step // view.total_steps}%"
+    return f"{view.step}/{view.total_steps}{share}"
 
 
 def lines(rows: Sequence[Sequence[str]]) -> str:
@@ -118,7 +119,7 @@ def _loss(view: RunView) -> str:
 
 
 def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4f}"
+    return "-" if value is None else f"{value:.3f}"
 
 
 def watch(look: Callable[[], Sequence[RunView]], *, every_s: float, once: bool) -> None:

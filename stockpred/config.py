@@ -56,6 +56,7 @@ class DataConfig(Section):
     end: Date | None
     split: tuple[PositiveFloat, PositiveFloat, PositiveFloat]
     stride: PositiveInt
+    score_stride: PositiveInt | None
     max_hole_sessions: PositiveInt
     synthetic: SyntheticConfig
 

@@ -1,4 +1,4 @@
-"""Find a model or a learner by its file name: one thing more is one file more, and no list to edit."""
+"""Find a plugin (source, model, learner) by its file name: one more is one file more, and no list to edit."""
 
 from __future__ import annotations
 

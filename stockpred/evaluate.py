@@ -22,8 +22,9 @@ from stockpred.data.dataset import Dataset
 from stockpred.data.windows import Windows
 from stockpred.metrics import Estimate, Floats, Integers
 from stockpred.results import CategoryScores, Evaluated, Scores, TestResults
+from stockpred.train.checkpoint import Guard, unguarded
+from stockpred.train.learner import Batch
 
-Batch = dict[str, torch.Tensor]
 Scorer = Callable[[Batch], torch.Tensor]  # a batch on the CPU -> log probabilities of its targets, [B, T, K]
 
 QUANTILE_LEVELS = (0.05, 0.10, 0.25, 0.50, 0.75, 0.90, 0.95)
@@ -66,8 +67,12 @@ def evaluate_test(
     context_length: int,
     stride: int,
     batch_size: int = 16,
+    guard: Guard = unguarded,
 ) -> TestResults:
-    """Score the test split; write ``predictions.parquet`` and ``test_results.json``; return the results."""
+    """Score the test split; write ``predictions.parquet`` and ``test_results.json``; return the results.
+
+    ``guard`` is called before each write and raises when this attempt no longer owns the run.
+    """
     scored = score_model(dataset, scorer, context_length=context_length, stride=stride, batch_size=batch_size)
     _require_every_target_once(scored.positions, baselines.target_positions(dataset, "test"))
     unigram = baselines.fit_unigram(dataset)
@@ -79,8 +84,10 @@ def evaluate_test(
         baselines.score_rivals(dataset, scored.positions, unigram, bigram),
     )
     found = contest.results(evaluated, unigram_alpha=unigram.alpha, bigram_tau=bigram.tau)
-    table = prediction_table(dataset, scored, contest)
-    records.write_bytes(paths.predictions, table.to_parquet(index=False, compression="zstd"))
+    table = prediction_table(dataset, scored, contest).to_parquet(index=False, compression="zstd")
+    guard()
+    records.write_bytes(paths.predictions, table)
+    guard()
     results.write(paths.test_results, found)
     return found
 
@@ -113,11 +120,12 @@ def _window_scores(
     by_return, support_K = baselines.sorted_support(dataset)
     for start in range(0, len(windows), batch_size):
         arrays = windows.gather(np.arange(start, min(start + batch_size, len(windows))))
+        positions_BT = arrays.pop("position")  # not for the scorer, so not for the GPU
         with torch.inference_mode():
             log_probs_BTK = scorer({name: torch.from_numpy(array) for name, array in arrays.items()})
             for row, mask_T in enumerate(arrays["mask"]):
                 log_probs_MK = log_probs_BTK[row][torch.from_numpy(mask_T).to(log_probs_BTK.device)].cpu()
-                positions = arrays["position"][row][mask_T]
+                positions = positions_BT[row][mask_T]
                 for few in _slices(len(positions), _ELEMENTS_AT_ONCE // len(support_K)):
                     distributions = log_probs_MK[few].double().numpy()
                     yield _reduced(dataset, positions[few], distributions, by_return, support_K)
@@ -239,7 +247,7 @@ class Contest:
             r_squared=None if prediction is None else metrics.r_squared(prediction, self.outcome),
             skill=None if squared is None else metrics.skill(squared, self.outcome**2),
             versus_last_value=self._versus_last_value(squared),
-            direction=None if call is None else metrics.direction_accuracy(call, self.outcome),
+            direction=None if call is None else metrics.direction_accuracy(call, self.outcome, self.date),
             coverage=None
             if pit is None
             else {name: metrics.coverage(pit, int(name) / 100) for name in _BANDS},
@@ -273,7 +281,7 @@ class Contest:
             crps_bp=_BP * float(_given(self.model.crps)[here].mean()),
             ewma_crps_bp=_BP * float(_given(ewma.crps)[here].mean()),
             skill=metrics.skill((prediction - outcome) ** 2, outcome**2),
-            direction=metrics.direction_accuracy(prediction, outcome),
+            direction=metrics.direction_accuracy(prediction, outcome, self.date[here]),
             coverage_90=metrics.coverage(_given(self.model.pit)[here], 0.9),
         )
 

@@ -45,7 +45,7 @@ class Correlation:
 
 @dataclass(frozen=True)
 class Proportion:
-    """A share with its 95 % Wilson interval."""
+    """A share with its 95 % interval, which takes groups of dependent trials whole."""
 
     share: float
     low: float
@@ -139,21 +139,17 @@ def r_squared(prediction: Floats, outcome: Floats) -> float | None:
     return skill((prediction - outcome) ** 2, (outcome - outcome.mean()) ** 2)
 
 
-def direction_accuracy(call: Floats, outcome: Floats) -> Proportion | None:
-    """Return the share of right signs where neither call nor outcome is zero; None for no such bar."""
+def direction_accuracy(call: Floats, outcome: Floats, groups: Integers) -> Proportion | None:
+    """Return the share of right signs where neither call nor outcome is zero; None for no such bar.
+
+    ``groups`` are dates: assets rise and fall together, so a day's bars are far from independent trials.
+    """
     decided = (call != 0.0) & (outcome != 0.0)
-    num_trials = int(np.count_nonzero(decided))
-    num_hits = int(np.count_nonzero(np.sign(call[decided]) == np.sign(outcome[decided])))
-    return wilson(num_hits, num_trials) if num_trials else None
-
-
-def wilson(num_hits: int, num_trials: int) -> Proportion:
-    """Return the share and its 95 % score interval (Wilson 1927)."""
-    share = num_hits / num_trials
-    shrink = 1.0 + _Z_95**2 / num_trials
-    centre = (share + _Z_95**2 / (2 * num_trials)) / shrink
-    half = _Z_95 / shrink * math.sqrt(share * (1 - share) / num_trials + (_Z_95 / (2 * num_trials)) ** 2)
-    return Proportion(share, max(0.0, centre - half), min(1.0, centre + half), num_trials)
+    if not decided.any():
+        return None
+    is_hit = (np.sign(call[decided]) == np.sign(outcome[decided])).astype(np.float64)
+    found = mean_by_group(is_hit, groups[decided])
+    return Proportion(found.mean, max(0.0, found.low), min(1.0, found.high), len(is_hit))
 
 
 # Means of dependent values.

@@ -8,6 +8,7 @@ open, high, low, close  float64   adjusted for splits and dividends by one facto
 volume  float64    traded amount; NaN = unknown
 
 Findings are a table too: check, symbol, time, value (what was measured), action (what was done about it).
+Rows of a file that name no symbol are told under the file's name, without a time.
 Nothing is left out without a finding.
 """
 

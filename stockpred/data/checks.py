@@ -1,9 +1,13 @@
 """Look for bars that cannot be right; report every one and never drop it silently.
 
-A bar is *left out* of training where no honest token can be made of it; the bars on both sides then belong
-to different segments. A *break* separates two bars that are both good but do not continue each other (a unit
-flip, a hole). Real moves stay: a price that jumps and remains is news, a price that jumps and comes straight
-back is an error. That test reads one bar ahead, so it may remove a bar but can never change one.
+A bar is *left out*, of training and of scoring, where no honest token can be made of it; the bars on both
+sides then belong to different segments. A *break* separates two bars that are both good but do not continue
+each other (a unit flip, a hole). Real moves stay: a price that jumps and remains is news, a price that jumps
+and comes straight back is an error.
+
+What decides about a bar is known by its own time, but for two things that can only remove a bar and never
+change one: the spike test looks one bar ahead by nature, for the way back, and an asset's last bar is known
+to be the last.
 """
 
 from __future__ import annotations
@@ -28,6 +32,7 @@ UNTRADED_RETURN = 0.03
 UNTRADED_SIGMAS = 2.5
 UNTRADED_REMAINDER = 0.5
 SIGMA_BARS = 60
+MIN_SIGMA_BARS = 20  # returns before a bar can be called a spike; as many as its volatility usually needs
 SIGMA_FLOOR = 0.002
 SIGMA_PER_MEDIAN = 1.4826  # of |return|, for a normal distribution
 MIN_COMPANY = 5
@@ -35,6 +40,7 @@ UNIT_RATIOS = (10.0, 20.0, 100.0, 1000.0)
 UNIT_TOLERANCE = 0.2  # log
 LARGE_MOVE = 0.5  # log return: reported, kept
 FAR_WICK = 0.5
+LIVE_TIMES = 20  # an asset that has not traded for longer is not expected at the next session
 RANGE_TOLERANCE = 1e-6
 STALE_BARS = 5
 UNFINISHED_VOLUME_SHARE = 0.1
@@ -133,8 +139,8 @@ def _impossible(series: Series) -> list[_Mark]:
         negative_volume = np.asarray(series.volume < 0, np.bool_)
     wick = np.maximum(upper, lower)
     return [
-        _Mark("price_unknown", unknown, np.zeros(len(wick)), "left out of training", leaves_out=True),
-        _Mark("price_not_positive", not_positive, lowest, "left out of training", leaves_out=True),
+        _Mark("price_unknown", unknown, np.zeros(len(wick)), "left out", leaves_out=True),
+        _Mark("price_not_positive", not_positive, lowest, "left out", leaves_out=True),
         _Mark("range_violated", odd_range, excess, "kept; the range is widened to open and close"),
         _Mark("far_wick", np.asarray(wick > FAR_WICK), wick, "kept"),
         _Mark("volume_not_positive", negative_volume, series.volume, "kept; volume counts as unknown"),
@@ -156,8 +162,8 @@ def _jumps(series: Series, common: Floats) -> list[_Mark]:
     unit_at_end = is_unit & series.is_last
     large = (np.abs(jump) > LARGE_MOVE) & ~spike & ~_just_after(spike) & ~is_unit
     return [
-        _Mark("spike", spike, jump, "left out of training", leaves_out=True),
-        _Mark("unit_flip_at_end", unit_at_end, jump, "left out of training", leaves_out=True),
+        _Mark("spike", spike, jump, "left out", leaves_out=True),
+        _Mark("unit_flip_at_end", unit_at_end, jump, "left out", leaves_out=True),
         _Mark("unit_flip", is_unit & ~unit_at_end, jump, "kept; a new segment begins", breaks=True),
         _Mark("large_move", large, jump, "kept"),
     ]
@@ -179,7 +185,7 @@ def _spikes(series: Series, common: Floats) -> Bools:
     for row in map(int, np.flatnonzero(strict | lenient)):
         sigmas = SPIKE_SIGMAS if strict[row] else UNTRADED_SIGMAS
         # A jump down right after a spike up is the way back, not a second spike.
-        spike[row] = not spike[row - 1] and alone[row] > sigmas * _usual_move(series, jump, row)
+        spike[row] = not spike[row - 1] and alone[row] > sigmas * _usual_move(series, row)
     return spike
 
 
@@ -193,20 +199,18 @@ def _open_spikes(series: Series, common: Floats) -> Bools:
         odd = (np.abs(gap - common) > SPIKE_RETURN) & (np.abs(gap + way_back) < SPIKE_REMAINDER * np.abs(gap))
     spike = np.zeros(len(gap), bool)
     for row in map(int, np.flatnonzero(odd)):
-        spike[row] = abs(gap[row]) > SPIKE_SIGMAS * _usual_move(series, series.close_return, row)
+        spike[row] = abs(gap[row]) > SPIKE_SIGMAS * _usual_move(series, row)
     return spike
 
 
-def _usual_move(series: Series, jump: Floats, row: int) -> float:
-    """Return a robust standard deviation of the returns before ``row`` (after it, at an asset's start)."""
+def _usual_move(series: Series, row: int) -> float:
+    """Return a robust standard deviation of the returns before ``row``; NaN where too few are known."""
     past = slice(max(row - SIGMA_BARS, 0), row)
-    near = jump[past][series.asset[past] == series.asset[row]]
-    if np.isfinite(near).sum() < SIGMA_BARS // 4:
-        wide = slice(row + 1, row + 1 + SIGMA_BARS)
-        near = np.r_[near, jump[wide][series.asset[wide] == series.asset[row]]]
+    near = series.close_return[past][series.asset[past] == series.asset[row]]
     near = near[np.isfinite(near)]
-    usual = SIGMA_PER_MEDIAN * float(np.median(np.abs(near))) if len(near) else 0.0
-    return max(usual, SIGMA_FLOOR)
+    if len(near) < MIN_SIGMA_BARS:
+        return np.nan
+    return max(SIGMA_PER_MEDIAN * float(np.median(np.abs(near))), SIGMA_FLOOR)
 
 
 def _is_unit_ratio(jump: Floats) -> Bools:
@@ -226,7 +230,7 @@ def _idle(series: Series) -> list[_Mark]:
     run = _run_length(still)
     return [
         _Mark("stale", still & (run == STALE_BARS), run.astype(np.float64), "kept"),
-        _Mark("stale_run", run > STALE_BARS, run.astype(np.float64), "left out of training", leaves_out=True),
+        _Mark("stale_run", run > STALE_BARS, run.astype(np.float64), "left out", leaves_out=True),
     ]
 
 
@@ -247,7 +251,7 @@ def _unfinished(series: Series) -> _Mark:
         share[row] = series.volume[row] / usual if usual > 0 else np.nan
     with np.errstate(invalid="ignore"):
         rows = share < UNFINISHED_VOLUME_SHARE
-    return _Mark("unfinished_last_bar", rows, share, "left out of training", leaves_out=True)
+    return _Mark("unfinished_last_bar", rows, share, "left out", leaves_out=True)
 
 
 def _holes(series: Series, categories: npt.NDArray[np.object_], max_hole_sessions: int) -> _Mark:
@@ -265,11 +269,13 @@ def _holes(series: Series, categories: npt.NDArray[np.object_], max_hole_session
 def session_times(time: Ints, asset: Ints) -> Ints:
     """Return the times at which at least half of the assets trade that are live then.
 
-    ``time`` and ``asset`` describe one category's bars; an asset is live from its first to its last bar.
+    ``time`` and ``asset`` describe one category's bars, sorted by asset and time. An asset is live from its
+    first bar on, while it has traded at one of the category's last ``LIVE_TIMES`` times: who comes back
+    later, or never, changes no session before.
     """
-    frame = pd.DataFrame({"time": time, "asset": asset})
-    times, trading = np.unique(time, return_counts=True)
-    life = frame.groupby("asset")["time"].agg(["min", "max"])
-    begun = np.searchsorted(np.sort(life["min"].to_numpy()), times, side="right")
-    ended = np.searchsorted(np.sort(life["max"].to_numpy()), times, side="left")
-    return np.asarray(times[2 * trading >= begun - ended], np.int64)
+    times, index, trading = np.unique(time, return_inverse=True, return_counts=True)
+    following = np.r_[np.where(asset[1:] == asset[:-1], index[1:], len(times)), len(times)][: len(index)]
+    end = np.minimum(following, index + 1 + LIVE_TIMES)  # a bar speaks for its asset until then
+    begun = np.bincount(index, minlength=len(times))
+    ended = np.bincount(np.minimum(end, len(times)), minlength=len(times) + 1)[:-1]
+    return np.asarray(times[2 * trading >= np.cumsum(begun - ended)], np.int64)

@@ -17,7 +17,7 @@ from stockpred.data.splits import SplitRange
 from stockpred.data.token_bars import Dataset, describe_split
 from stockpred.data.tokenizer import FEATURES
 from stockpred.data.universe import Universe
-from stockpred.data.windows import Windows
+from stockpred.data.windows import Windows, scoring_stride
 
 Floats = npt.NDArray[np.float64]
 Rows = npt.NDArray[np.int64]
@@ -79,7 +79,6 @@ def data_info(
     ``token_rows`` are the rows of the bars that became tokens, in the dataset's order.
     """
     found = all_findings(loaded, checked)
-    context_length = experiment.model.context_length
     return {
         "source": experiment.data.source,
         "is_synthetic": experiment.data.source == "synthetic",
@@ -90,11 +89,10 @@ def data_info(
         "first": loaded.bars["time"].min().isoformat(),
         "last": loaded.bars["time"].max().isoformat(),
         "not_tokens": _not_tokens(checked, features, len(dataset.tokens)),
+        "left_out": {name: _num_left_out(checked, part) for name, part in dataset.splits.items()},
         "findings": {str(name): _summary(group) for name, group in found.groupby("check")},
         "splits": {name: describe_split(part) for name, part in dataset.splits.items()},
-        "windows": {
-            name: _windows(dataset, name, context_length, experiment.data.stride) for name in dataset.splits
-        },
+        "windows": {name: _windows(dataset, name, experiment) for name in dataset.splits},
         "reconstruction": {
             name: _reconstruction(dataset, features.features_NF[token_rows], part)
             for name, part in dataset.splits.items()
@@ -118,6 +116,12 @@ def _not_tokens(checked: Checked, features: BarFeatures, num_tokens: int) -> dic
     }
 
 
+def _num_left_out(checked: Checked, part: SplitRange) -> int:
+    """Count the bars of a split's own dates that are neither learnt from nor scored."""
+    day = bar_table.times_ns(checked.bars)
+    return int((checked.left_out & (day >= part.score_start) & (day <= part.score_end)).sum())
+
+
 def _summary(found: pd.DataFrame) -> dict[str, Any]:
     examples = found.reindex(found["value"].abs().sort_values(ascending=False, kind="stable").index)
     return {
@@ -125,17 +129,24 @@ def _summary(found: pd.DataFrame) -> dict[str, Any]:
         "symbols": int(found["symbol"].nunique()),
         "action": str(found["action"].iloc[0]),
         "examples": [
-            {"symbol": row["symbol"], "time": row["time"].isoformat(), "value": _finite(row["value"])}
+            {"symbol": row["symbol"], "time": _iso(row["time"]), "value": _finite(row["value"])}
             for row in examples.head(MAX_EXAMPLES).to_dict("records")
         ],
     }
+
+
+def _iso(time: pd.Timestamp) -> str | None:
+    return None if pd.isna(time) else time.isoformat()
 
 
 def _finite(value: Any) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
-def _windows(dataset: Dataset, split: str, context_length: int, stride: int) -> dict[str, int]:
+def _windows(dataset: Dataset, split: str, experiment: Experiment) -> dict[str, int]:
+    context_length, config = experiment.model.context_length, experiment.data
+    is_training = split == "train"
+    stride = config.stride if is_training else scoring_stride(context_length, config.score_stride)
     windows = Windows(dataset, split, context_length, stride)
     return {"windows": len(windows), "targets": int(windows.num_targets.sum())}
 

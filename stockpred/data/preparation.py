@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,7 @@ class Prepared:
     bars_sha256: str
 
 
-def prepare(experiment: Experiment, paths: RunPaths) -> None:
+def prepare(experiment: Experiment, paths: RunPaths, *, guard: Callable[[], None]) -> None:
     """See ``dataset.prepare``."""
     settings = _settings(experiment)
     if _is_complete(paths):
@@ -54,20 +55,29 @@ def prepare(experiment: Experiment, paths: RunPaths) -> None:
     prepared = build(experiment)
     made_from = {"bars_sha256": prepared.bars_sha256, "settings_sha256": settings}
     _refuse_changes(paths, made_from, settings)
-    records.write_json(paths.norm_stats, describe.norm_stats(prepared.dataset, prepared.features))
-    assets = describe.asset_info(prepared.universe, prepared.checked, prepared.dataset)
-    records.write_json(paths.asset_info, assets)
-    prepared.dataset.tokenizer.save(paths.tokenizer)
-    info = describe.data_info(
-        experiment,
-        prepared.loaded,
-        prepared.checked,
-        prepared.features,
-        prepared.token_rows,
-        prepared.dataset,
+    for path, write in _records(experiment, prepared, made_from, paths).items():
+        guard()
+        with store.writing(path):
+            write(path)
+    store.write(paths.prepared, lambda directory: _fill(directory, prepared), made_from, guard)
+
+
+def _records(
+    experiment: Experiment, prepared: Prepared, made_from: dict[str, str], paths: RunPaths
+) -> dict[Path, Callable[[Path], None]]:
+    """Return what a run tells about its bars: each file and what writes it."""
+    dataset = prepared.dataset
+    norm_stats = describe.norm_stats(dataset, prepared.features)
+    asset_info = describe.asset_info(prepared.universe, prepared.checked, dataset)
+    data_info = describe.data_info(
+        experiment, prepared.loaded, prepared.checked, prepared.features, prepared.token_rows, dataset
     )
-    records.write_json(paths.data_info, made_from | info)
-    store.write(paths.prepared, lambda directory: _fill(directory, prepared), made_from)
+    return {
+        paths.norm_stats: lambda path: records.write_json(path, norm_stats),
+        paths.asset_info: lambda path: records.write_json(path, asset_info),
+        paths.tokenizer: dataset.tokenizer.save,
+        paths.data_info: lambda path: records.write_json(path, made_from | data_info),
+    }
 
 
 def build(experiment: Experiment) -> Prepared:
@@ -136,9 +146,8 @@ def assemble(
     starts = np.flatnonzero(~_follows(checked, computed.is_usable)[rows])
     segment_asset = np.array([index_of[name] for name in symbol[starts]], np.int32)
     asset_category = np.array([assets.categories.index(asset.category) for asset in assets.assets], np.int32)
-    kind = np.uint16 if fitted.vocab_size <= 1 << 16 else np.int32
     return Dataset(
-        tokens=fitted.encode(computed.features_NF[rows]).astype(kind),
+        tokens=fitted.encode(computed.features_NF[rows]).astype(np.uint16),
         segment_start=starts.astype(np.int64),
         segment_length=np.diff(np.r_[starts, len(rows)]).astype(np.int64),
         segment_asset=segment_asset,
@@ -194,7 +203,9 @@ def _settings(experiment: Experiment) -> str:
     """Return a hash of every setting that the prepared bars depend on, the universe's content included."""
     path = Path(experiment.data.universe)
     content = {
-        "data": experiment.data.model_dump(mode="json", exclude={"dir", "universe", "stride"}),
+        "data": experiment.data.model_dump(
+            mode="json", exclude={"dir", "universe", "stride", "score_stride"}
+        ),
         "tokenizer": experiment.tokenizer.model_dump(mode="json"),
         "context_length": experiment.model.context_length,
         "universe": [str(asset) for asset in universe.read(path).assets],

@@ -5,11 +5,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,23 +20,49 @@ from hpc.errors import UserError
 MANIFEST = "manifest.json"
 
 
-def write(directory: Path, fill: Callable[[Path], None], made_from: Mapping[str, Any]) -> None:
-    """Let ``fill`` write files into a directory aside, then put it in the place of ``directory``."""
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Raise UserError with ``path`` where what happens inside cannot write."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"the prepared bars cannot be written: {error.strerror or error}",
+            where=str(path),
+            fix="check free space, quota and permissions there, then start the run again",
+        ) from error
+
+
+def write(
+    directory: Path,
+    fill: Callable[[Path], None],
+    made_from: Mapping[str, Any],
+    guard: Callable[[], None] = lambda: None,
+) -> None:
+    """Let ``fill`` write files into a directory aside, then put it in the place of ``directory``.
+
+    ``guard`` is called before the first file is written and before ``directory`` is replaced.
+    """
+    guard()
     aside = directory.with_name(f".{directory.name}.{os.getpid()}.tmp")
     shutil.rmtree(aside, ignore_errors=True)
     try:
-        aside.mkdir(parents=True)
-        fill(aside)
-        files = {path.name: _entry(path) for path in sorted(aside.iterdir())}
-        manifest = {"files": files, "sha256": _digest_of(files), "made_from": dict(made_from)}
-        records.write_json(aside / MANIFEST, manifest)
-        shutil.rmtree(directory, ignore_errors=True)
-        aside.rename(directory)
-        records.sync_directory(directory.parent)
-    except OSError as error:
-        raise UserError(f"cannot write prepared bars: {error.strerror}", where=str(directory)) from error
+        with writing(directory):
+            _fill_aside(aside, fill, made_from)
+            guard()
+            shutil.rmtree(directory, ignore_errors=True)
+            aside.rename(directory)
+            records.sync_directory(directory.parent)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def _fill_aside(aside: Path, fill: Callable[[Path], None], made_from: Mapping[str, Any]) -> None:
+    aside.mkdir(parents=True)
+    fill(aside)
+    files = {path.name: _entry(path) for path in sorted(aside.iterdir())}
+    manifest = {"files": files, "sha256": _digest_of(files), "made_from": dict(made_from)}
+    records.write_json(aside / MANIFEST, manifest)
 
 
 def read_manifest(directory: Path) -> dict[str, Any] | None:

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 
 from stockpred.data.token_bars import Dataset
-from stockpred.data.windows import Windows
+from stockpred.data.windows import Windows, scoring_stride
 
 Batch = dict[str, torch.Tensor]
 Ints = npt.NDArray[np.int64]
@@ -27,13 +27,14 @@ class WindowStream:
         seed: int,
         score_stride: int | None = None,
     ) -> None:
+        """See ``windows.scoring_stride`` for what no ``score_stride`` means."""
         self.seed = seed
+        self._dataset = dataset
+        self._context_length = context_length
+        self._score_stride = scoring_stride(context_length, score_stride)
         self._train = Windows(dataset, "train", context_length, stride)
         self._num_targets = self._train.num_targets
-        self._scored = {
-            split: Windows(dataset, split, context_length, score_stride or stride)
-            for split in ("validation", "test")
-        }
+        self._scored: dict[str, Windows] = {}
         self._orders: dict[int, Ints] = {}
 
     @property
@@ -50,24 +51,28 @@ class WindowStream:
         size = num_parts * part_size
         samples = self._samples(step * size, size)
         own = samples[part * part_size : (part + 1) * part_size]
-        return _tensors(self._train, own, self._num_targets[samples].sum() / num_parts)
+        loss_weight = torch.tensor(float(self._num_targets[samples].sum() / num_parts))
+        return _tensors(self._train, own) | {"loss_weight": loss_weight}
 
     def evaluation(self, part: int, num_parts: int, batch_size: int) -> Iterator[Batch]:
         """Yield this part's share of the validation windows; over all parts each comes exactly once."""
         return self.scored("validation", part, num_parts, batch_size)
 
     def scored(self, split: str, part: int, num_parts: int, batch_size: int) -> Iterator[Batch]:
-        """Yield this part's windows of ``split``; ``loss_weight`` is the number of counted targets."""
-        windows = self._scored[split]
+        """Yield this part's windows of ``split``."""
+        windows = self._windows(split)
         own = np.arange(part, len(windows), num_parts)
-        num_targets = windows.num_targets
         for start in range(0, len(own), batch_size):
-            chosen = own[start : start + batch_size]
-            yield _tensors(windows, chosen, num_targets[chosen].sum())
+            yield _tensors(windows, own[start : start + batch_size])
 
     def num_scored(self, split: str) -> int:
         """Return how many targets of ``split`` count."""
-        return int(self._scored[split].num_targets.sum())
+        return int(self._windows(split).num_targets.sum())
+
+    def _windows(self, split: str) -> Windows:
+        if split not in self._scored:
+            self._scored[split] = Windows(self._dataset, split, self._context_length, self._score_stride)
+        return self._scored[split]
 
     def _samples(self, first: int, count: int) -> Ints:
         """Return the samples at places first .. first+count of the endless sequence of passes."""
@@ -87,6 +92,5 @@ class WindowStream:
         return self._orders[number]
 
 
-def _tensors(windows: Windows, samples: Ints, loss_weight: float) -> Batch:
-    batch = {name: torch.from_numpy(array) for name, array in windows.gather(samples).items()}
-    return batch | {"loss_weight": torch.tensor(float(loss_weight))}
+def _tensors(windows: Windows, samples: Ints) -> Batch:
+    return {name: torch.from_numpy(array) for name, array in windows.gather(samples).items()}

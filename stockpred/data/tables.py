@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import gzip
 import re
+import zlib
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, cast
 
@@ -36,6 +37,7 @@ NEEDED = ("time", "open", "high", "low", "close")
 CSV_ENDINGS = (".csv", ".tsv", ".csv.gz")
 PARQUET_ENDINGS = (".parquet", ".pq")
 MAX_PROBLEMS = 5
+UNREADABLE = (pa.ArrowException, OSError, EOFError, zlib.error, UnicodeDecodeError)
 
 
 class NotBars(Exception):
@@ -47,6 +49,7 @@ class Offer:
     """A file with bars: which symbols it has, and where its columns stand.
 
     ``columns`` maps THE names to the file's own; yfinance's two-line header gives one map per ticker.
+    ``num_blank`` rows of a long table say no symbol: nobody's bars.
     """
 
     path: Path
@@ -56,6 +59,7 @@ class Offer:
     header: tuple[str, ...] = ()
     head_lines: int = 0
     separator: str = ","
+    num_blank: int = 0
 
 
 def is_table(path: Path) -> bool:
@@ -63,20 +67,31 @@ def is_table(path: Path) -> bool:
 
 
 def survey(path: Path) -> Offer:
-    """Return what ``path`` offers; raise NotBars for a file without bars, UserError for a broken one."""
+    """Return what ``path`` offers; raise NotBars for a file without bars or a broken one."""
     try:
         return _survey_parquet(path) if path.name.lower().endswith(PARQUET_ENDINGS) else _survey_csv(path)
     except PermissionError:
         raise NotBars("no permission to read it") from None
-    except (pa.ArrowInvalid, OSError) as error:
-        raise NotBars(f"cannot be read: {str(error).splitlines()[0]}") from None
+    except UNREADABLE as error:
+        raise NotBars(f"cannot be read: {_first_line(error)}") from None
 
 
 def read(offer: Offer, symbols: Collection[str]) -> pd.DataFrame:
     """Return symbol, time, open, high, low, close, volume, adj_close of ``symbols``, in the file's order.
 
-    Raises UserError with file:line (row for Parquet) for cells that cannot be read.
+    Raises UserError with file:line (row for Parquet) for cells that cannot be read, and for a damaged file.
     """
+    try:
+        return _read(offer, symbols)
+    except UNREADABLE as error:
+        raise UserError(
+            f"cannot be read: {_first_line(error)}",
+            where=str(offer.path),
+            fix="the file is damaged or not whole: copy or fetch it again (text must be UTF-8)",
+        ) from error
+
+
+def _read(offer: Offer, symbols: Collection[str]) -> pd.DataFrame:
     parts = []
     for group, columns in offer.columns.items():
         wanted = list(symbols) if offer.is_long else [group]
@@ -119,8 +134,8 @@ def _survey_parquet(path: Path) -> Offer:
     columns = match_columns(table.schema.names)
     if "symbol" not in columns:
         return Offer(path, (stem(path),), {stem(path): columns}, is_long=False)
-    held = table.to_table(columns=[columns["symbol"]]).column(0).cast(pa.string())
-    return Offer(path, _distinct(held), {"": columns}, is_long=True)
+    symbols, num_blank = _held(table.to_table(columns=[columns["symbol"]]).column(0).cast(pa.string()))
+    return Offer(path, symbols, {"": columns}, is_long=True, num_blank=num_blank)
 
 
 def _survey_csv(path: Path) -> Offer:
@@ -144,8 +159,9 @@ def _survey_csv(path: Path) -> Offer:
     if "symbol" not in columns:
         return own
     long = Offer(path, (), {"": columns}, True, header, 1, separator)
-    symbols = _distinct(_read_csv(long, [columns["symbol"]]).column(0))
-    return Offer(path, symbols, {"": columns}, True, header, 1, separator)
+    # Rows of a wrong length are told only where the table is read: nobody may need it.
+    symbols, num_blank = _held(_read_csv(long, [columns["symbol"]], is_strict=False).column(0))
+    return replace(long, symbols=symbols, num_blank=num_blank)
 
 
 def _survey_yfinance(path: Path, lines: list[list[str]], separator: str) -> Offer:
@@ -187,8 +203,15 @@ def _unique(header: list[str]) -> list[str]:
     return [name if name not in header[:place] else f"{name}\n{place}" for place, name in enumerate(header)]
 
 
-def _distinct(column: pa.ChunkedArray) -> tuple[str, ...]:
-    return tuple(sorted(str(symbol) for symbol in pc.unique(column).to_pylist() if symbol not in (None, "")))
+def _held(column: pa.ChunkedArray) -> tuple[tuple[str, ...], int]:
+    """Return the distinct symbols of a column of text, and how many rows say none."""
+    counted = {row["values"]: row["counts"] for row in pc.value_counts(column).to_pylist()}
+    blank = [name for name in counted if not (name or "").strip()]
+    return tuple(sorted(counted.keys() - blank)), sum(counted[name] for name in blank)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _fetch(offer: Offer, columns: Mapping[str, str], symbols: list[str]) -> pa.Table:
@@ -206,12 +229,12 @@ def _fetch(offer: Offer, columns: Mapping[str, str], symbols: list[str]) -> pa.T
     return table.filter(pc.is_in(table[columns["symbol"]], value_set=pa.array(symbols)))
 
 
-def _read_csv(offer: Offer, needed: list[str]) -> pa.Table:
-    """Read columns as text; a row with too few or too many cells raises UserError with its line."""
+def _read_csv(offer: Offer, needed: list[str], *, is_strict: bool = True) -> pa.Table:
+    """Read columns as text; skip rows with too few or too many cells, or raise UserError with their lines."""
     problems: list[UserError] = []
 
     def refuse(row: pa_csv.InvalidRow) -> str:
-        if row.text.strip():
+        if is_strict and len(problems) < MAX_PROBLEMS and row.text.strip():
             what = f"{row.actual_columns} cells, the header has {row.expected_columns}"
             problems.append(UserError(what, where=f"{offer.path}:{_line_of(offer, text=row.text)}"))
         return "skip"
@@ -226,7 +249,7 @@ def _read_csv(offer: Offer, needed: list[str]) -> pa.Table:
             column_types=dict.fromkeys(needed, pa.string()), include_columns=needed, strings_can_be_null=False
         ),
     )
-    raise_all(problems[:MAX_PROBLEMS])
+    raise_all(problems)
     return table
 
 

@@ -27,8 +27,8 @@ class Dataset:
     Bar n's token and return refer to bar n-1 of the same asset, also for the first bar of a segment.
     """
 
-    tokens: npt.NDArray[np.integer[Any]]
-    """[N] uint16, or int32 for more than 65536 tokens."""
+    tokens: npt.NDArray[np.uint16]
+    """[N]"""
     segment_start: Ints
     segment_length: Ints
     segment_asset: npt.NDArray[np.int32]

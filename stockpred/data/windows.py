@@ -16,6 +16,14 @@ from stockpred.data.token_bars import Dataset
 Ints = npt.NDArray[np.int64]
 
 
+def scoring_stride(context_length: int, asked: int | None) -> int:
+    """Return how many targets the windows of validation and test advance by; ``asked`` is data.score_stride.
+
+    It has nothing to do with training's: it only says how much context a scored bar has.
+    """
+    return asked or max(context_length // 4, 1)
+
+
 class Windows:
     """The windows of one split.
 

@@ -13,7 +13,6 @@ from torch.nn import functional
 
 from stockpred.config import ModelConfig
 
-NUM_FEATURES = 5
 INITIAL_STD = 0.02
 
 
@@ -170,24 +169,6 @@ def initialise(module: nn.Module) -> None:
         # begin as small as a plain table's, so that the first logits are about the prior.
         nn.init.normal_(module.hidden.weight, std=module.hidden.in_features**-0.5)
         nn.init.normal_(module.out.weight, std=INITIAL_STD * module.out.in_features**-0.5)
-
-
-def num_parameters(model: nn.Module) -> int:
-    """Return how many numbers training may change; a shared tensor counts once."""
-    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-
-
-def count_parameters(config: ModelConfig, vocab_size: int, num_assets: int, num_categories: int) -> int:
-    """Return the size of the model that ``config`` describes without allocating it."""
-    with torch.device("meta"):
-        model = build(
-            config,
-            centroids=torch.empty(vocab_size, NUM_FEATURES),
-            log_prior=torch.empty(vocab_size),
-            num_assets=num_assets,
-            num_categories=num_categories,
-        )
-    return num_parameters(model)
 
 
 def model_flops_per_token(config: ModelConfig, vocab_size: int) -> int:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import jinja2
 
 from hpc import records
+from hpc.ledger import History
 from hpc.paths import RunPaths
 from stockpred.report import runfiles, sections
 from stockpred.report.data_section import data
@@ -18,18 +21,29 @@ from stockpred.report.verdict import Verdict, no_verdict, verdict
 _TEMPLATE = Path(__file__).with_name("page.html.j2")
 
 
-def build_report(paths: RunPaths, *, is_conclusion: bool = False) -> Path:
+def build_report(
+    paths: RunPaths, *, is_conclusion: bool = False, guard: Callable[[], None] = lambda: None
+) -> Path:
     """Write ``report.html`` from the files of the run directory alone; return its path.
 
-    ``is_conclusion`` tells that the run ends with this report, before the ledger says so.
+    ``is_conclusion`` tells that the run ends with this report, before the ledger says so. ``guard`` raises
+    when the caller no longer owns the run.
 
     Whatever is missing is left out; without test results the page says that there is no verdict yet.
     """
     files = runfiles.read(paths)
     if is_conclusion:
-        files = replace(files, history=replace(files.history, finished=True))
-    records.write_text(paths.report, render(files))
+        files = replace(files, history=_concluded(files.history, time.time()))
+    page = render(files)
+    guard()
+    records.write_text(paths.report, page)
     return paths.report
+
+
+def _concluded(history: History, now: float) -> History:
+    """Return the history as it will be when this attempt, whose last act is the report, has ended."""
+    ended = [replace(attempt, ended=now, cause="trained to the end") for attempt in history.attempts[-1:]]
+    return replace(history, attempts=(*history.attempts[:-1], *ended), finished=True)
 
 
 def render(files: RunFiles) -> str:

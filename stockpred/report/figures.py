@@ -88,12 +88,13 @@ def learning_curves(
         return _svg(figure, "learning", "Training and validation loss over optimizer steps")
 
 
-def coverage_curve(levels: Floats, model: tuple[str, Floats], rival: tuple[str, Floats]) -> str:
+def coverage_curve(levels: Floats, model: tuple[str, Floats], rival: tuple[str, Floats] | None) -> str:
     """Draw how often the outcome fell inside each central interval; the diagonal is perfect calibration."""
     with matplotlib.rc_context(_STYLE):
         figure, axes = _canvas()
         axes.plot([0, 1], [0, 1], color=MUTED, linewidth=0.9, linestyle=(0, (3, 3)), label="perfect")
-        axes.plot(levels, rival[1], color=RIVAL, label=rival[0])
+        if rival is not None:
+            axes.plot(levels, rival[1], color=RIVAL, label=rival[0])
         axes.plot(levels, model[1], color=MODEL, marker="o", markersize=3.2, label=model[0])
         axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="probability of the interval", ylabel="outcomes inside")
         for axis in (axes.xaxis, axes.yaxis):

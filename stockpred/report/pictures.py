@@ -31,12 +31,13 @@ def learning(
 
 def calibration(results: TestResults) -> tuple[Picture, ...]:
     model, rival = results.model, results.rival(results.best_crps_rival)
-    if model.coverage_curve is None or rival.coverage_curve is None:
+    if model.coverage_curve is None:
         return ()
+    beside = None if rival.coverage_curve is None else (rival.label, np.asarray(rival.coverage_curve))
     svg = figures.coverage_curve(
         np.asarray(results.curve_levels),
         (model.label, np.asarray(model.coverage_curve)),
-        (rival.label, np.asarray(rival.coverage_curve)),
+        beside,
     )
     return (Picture("Calibration", "Below the diagonal: bands too narrow. Above: too wide.", svg),)
 

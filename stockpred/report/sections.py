@@ -22,9 +22,10 @@ SYNTHETIC_WARNING = Alarm(
 
 
 def alarms(files: RunFiles) -> tuple[Alarm, ...]:
-    """Return what must be read before any figure: synthetic bars, then the run's own warnings."""
+    """Return what must be read before any figure: synthetic bars, files left out, the run's warnings."""
     synthetic = (SYNTHETIC_WARNING,) if files.is_synthetic else ()
-    return (*synthetic, *(Alarm("Warning.", _sentence(warning)) for warning in files.history.warnings))
+    warnings = (*files.notes, *files.history.warnings)
+    return (*synthetic, *(Alarm("Warning.", _sentence(warning)) for warning in warnings))
 
 
 def tiles(results: TestResults) -> tuple[Tile, ...]:
@@ -73,8 +74,8 @@ def comparison(results: TestResults) -> Section:
         "Model and rivals",
         f"Every row is scored on the same {results.num_bars:,} bars. Nats: cross-entropy of the next token. "
         "Skill: share of the last value's squared error that is saved; DM p: Diebold-Mariano test of it with "
-        "Newey-West errors by date. Direction: right signs, zero returns left out, with the 95 % interval. "
-        "In 50, 80, 90 %: outcomes inside the central interval of that probability.",
+        "Newey-West errors by date. Direction: right signs, zero returns left out, with the 95 % interval by "
+        "date. In 50, 80, 90 %: outcomes inside the central interval of that probability.",
         tables=(Table(columns, tuple(rows)),),
         remarks=tuple(_information(results)),
     )

@@ -38,7 +38,7 @@ def verdict(case: str, results: TestResults, *, is_synthetic: bool) -> Verdict:
 def no_verdict(case: str, status: str | None) -> Verdict:
     state = f" Its state is {status}." if status else ""
     return Verdict(
-        f"Case {case}: no verdict yet, because this run has not been evaluated on its test bars.{state}",
+        f"Case {case}: no verdict yet, because this run has no test results to read.{state}",
         (),
         is_good=False,
     )

@@ -2,8 +2,8 @@
 
 A checkpoint is the directory ``step_N``: files of tensors and a manifest with their sizes and checksums. It
 is written aside in the same directory, flushed, and renamed, so that it exists whole or not at all. The best
-weights are one file beside a manifest that names it; replacing the manifest is the commit. Older ones go only
-afterwards.
+weights are one file beside a manifest that names it; replacing the manifest is the commit. Older files stay
+for as long as a checkpoint may be resumed to which they were the best.
 """
 
 from __future__ import annotations
@@ -29,7 +29,13 @@ from hpc.records import Row
 SCHEMA = 1
 MANIFEST = "manifest.json"
 COMMITTED = re.compile(r"step_(\d+)")
+BEST = re.compile(r"step_(\d+)-[0-9a-f]{12}\.pt")
+SIGNS_OF_TORCHS_WRITER = ("inline_container", "PytorchStreamWriter")
 Guard = Callable[[], None]
+
+
+def unguarded() -> None:
+    """Let every write pass, where no other attempt can be alive."""
 
 
 @dataclass(frozen=True)
@@ -54,11 +60,12 @@ class Best:
 def save(root: Path, step: int, contents: Mapping[str, Any], *, about: Row, keep: int, guard: Guard) -> None:
     """Commit ``contents`` (file stem -> tensors and plain values) as ``root/step_N``, then drop older ones.
 
+    ``about`` goes into the manifest; its ``best_step`` tells which best weights this checkpoint needs.
     ``guard`` raises when this attempt no longer owns the run. Raises UserError when the disk refuses.
     """
     final = root / f"step_{step}"
     aside = root / f"step_{step}.tmp-{os.getpid()}"
-    with _disk_errors(final):
+    with _disk_errors(final), _gone_on_failure(aside):
         root.mkdir(parents=True, exist_ok=True)
         _discard(aside)
         aside.mkdir()
@@ -113,9 +120,9 @@ def save_best(
     value: float,
     guard: Guard,
 ) -> None:
-    """Replace the best weights; a reader sees the old ones or the new ones."""
+    """Replace the best weights; a reader sees the old ones or the new ones, and the old file stays."""
     aside = root / f"step_{step}.tmp-{os.getpid()}"
-    with _disk_errors(root):
+    with _disk_errors(root), _gone_on_failure(aside):
         root.mkdir(parents=True, exist_ok=True)
         facts = _write_tensors(aside, {key: dict(weights) for key, weights in networks.items()})
         # Named by content: the file that the present manifest speaks of is never overwritten with another.
@@ -124,9 +131,39 @@ def save_best(
         aside.rename(root / name)
         about = {"metric": metric, "value": value}
         _write_manifest(root, {"step": step, "files": {name: facts}, "about": about})
-    for file in root.iterdir():
-        if file.name not in (name, MANIFEST):
-            file.unlink(missing_ok=True)
+
+
+def return_to_best(root: Path, step: int | None, *, metric: str, value: float | None, guard: Guard) -> bool:
+    """Make the weights of ``step`` the best again, whatever a killed attempt put there after its checkpoint.
+
+    With None there are no best weights yet. Returns whether it succeeded: the file may be gone or damaged.
+    """
+    manifest = records.read_json_if_any(root / MANIFEST)
+    if manifest is not None and manifest.get("step") == step and _problem(root, step) is None:
+        return True
+    guard()
+    with _disk_errors(root):
+        (root / MANIFEST).unlink(missing_ok=True)
+        for file in [] if step is None else sorted(root.glob(f"step_{step}-*.pt")):
+            sha256 = _sha256(file)
+            if file.stem.endswith(f"-{sha256[:12]}"):
+                facts = {"sha256": sha256, "size": file.stat().st_size}
+                about = {"metric": metric, "value": value}
+                _write_manifest(root, {"step": step, "files": {file.name: facts}, "about": about})
+                return True
+    return step is None
+
+
+def prune_best(root: Path, checkpoints: Path) -> None:
+    """Drop the weights that neither the manifest nor any checkpoint speaks of; failures are tried again."""
+    manifests = [directory / MANIFEST for _, directory in _committed(checkpoints)]
+    needed = {manifest.get("about", {}).get("best_step") for manifest in map(_read, manifests)}
+    named = _read(root / MANIFEST).get("files", {})
+    for file in root.glob("step_*"):
+        match = BEST.fullmatch(file.name)
+        if file.name not in named and (match is None or int(match[1]) not in needed):
+            with suppress(OSError):
+                file.unlink()
 
 
 def load_best(root: Path) -> Best:
@@ -203,9 +240,16 @@ def _file_problem(path: Path, facts: Row) -> str | None:
         return f"{path.name} is missing"
     if path.stat().st_size != facts["size"]:
         return f"{path.name} has {path.stat().st_size} bytes instead of {facts['size']}"
+    return None if _sha256(path) == facts["sha256"] else f"{path.name} does not match its checksum"
+
+
+def _sha256(path: Path) -> str:
     with path.open("rb") as file:
-        is_same = hashlib.file_digest(file, "sha256").hexdigest() == facts["sha256"]
-    return None if is_same else f"{path.name} does not match its checksum"
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _read(manifest: Path) -> Row:
+    return records.read_json_if_any(manifest) or {}
 
 
 def _committed(root: Path) -> list[tuple[int, Path]]:
@@ -232,13 +276,39 @@ def _discard(directory: Path) -> None:
 
 
 @contextmanager
+def _gone_on_failure(aside: Path) -> Iterator[None]:
+    """Remove what a failed write has left, at once: on a full disk others need the room."""
+    try:
+        yield
+    except BaseException:
+        shutil.rmtree(aside, ignore_errors=True)
+        with suppress(OSError):
+            aside.unlink()
+        raise
+
+
+@contextmanager
 def _disk_errors(target: Path) -> Iterator[None]:
     try:
         yield
-    except (OSError, RuntimeError) as error:  # torch's zip writer turns some write errors into RuntimeError
+    except (OSError, RuntimeError) as error:
+        problem = _disk_problem(error)
+        if problem is None:
+            raise
         raise UserError(
-            f"cannot save {target.name}: {str(error).splitlines()[0]}",
+            f"cannot save {target.name}: {problem}",
             where=str(target.parent),
             fix="make room or give permission there, then submit again; the checkpoint before it is intact",
             exit_code=ExitCode.FAILED,
         ) from error
+
+
+def _disk_problem(error: OSError | RuntimeError) -> str | None:
+    """Return what the disk said; None for an error that is not the disk's."""
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    # Torch's zip writer, when a write fails, trips over its own count of bytes.
+    if not any(sign in str(error) for sign in SIGNS_OF_TORCHS_WRITER):
+        return None
+    cause = error.__context__
+    return _disk_problem(cause) if isinstance(cause, OSError) else str(error).splitlines()[0]

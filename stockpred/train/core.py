@@ -19,13 +19,14 @@ from hpc.stop import Agreement, Stop, StopCause
 from stockpred.config import TrainingConfig
 from stockpred.train import checkpoint
 from stockpred.train.cadence import Cadence, random_key
+from stockpred.train.checkpoint import Guard, unguarded
 from stockpred.train.distributed import Group
+from stockpred.train.failures import disk_refused
 from stockpred.train.learner import Batch, Learner, Networks, Stream
 from stockpred.train.optim import NetworkOptimizer, choose_precision, learning_rate
 from stockpred.train.tracking import MetricsLog, Progress, Tracker
 from stockpred.train.updater import Updater
 
-Guard = Callable[[], None]
 T = TypeVar("T")
 
 
@@ -34,10 +35,6 @@ class Outcome(StrEnum):
 
     DONE = "done"
     CONTINUE_LATER = "continue_later"
-
-
-def unguarded() -> None:
-    """Let every write pass, where no other attempt can be alive."""
 
 
 def train(
@@ -97,7 +94,7 @@ class Core:
         self.step = 0
         self.tracker = Tracker()
         self.metrics = MetricsLog(paths, guard, tensorboard=settings.tensorboard)
-        self.progress = Progress(paths, self.cadence, group.env.attempt)
+        self.progress = Progress(paths, self.cadence, group.env.attempt, guard)
         self.saved_at = time.monotonic()
         self.updater, self.optimizers = prepare(learner, group, settings)
 
@@ -112,6 +109,8 @@ class Core:
         found = self._on_main(self._find_checkpoint)
         if found.directory is not None:
             self._load(found)
+        if not self._on_main(self._return_to_best):
+            self.tracker = Tracker()
         self.saved_at = time.monotonic()
 
     def rehearse(self) -> None:
@@ -219,9 +218,14 @@ class Core:
                 "learner": self.learner.state_dict(),
             },
         }
-        about = {"world_size": self.group.world_size, "threads": torch.get_num_threads()}
+        about = {
+            "world_size": self.group.world_size,
+            "threads": torch.get_num_threads(),
+            "best_step": self.tracker.best_step,
+        }
         keep = self.settings.keep_checkpoints
         checkpoint.save(self.paths.checkpoints, self.step, contents, about=about, keep=keep, guard=self.guard)
+        checkpoint.prune_best(self.paths.best, self.paths.checkpoints)
 
     def _save_best(self) -> None:
         weights = {name: network.state_dict() for name, network in self.learner.networks.items()}
@@ -234,6 +238,22 @@ class Core:
             value=self.tracker.best,
             guard=self.guard,
         )
+
+    def _return_to_best(self) -> bool:
+        """Let no weights of a future that was erased by a kill be the best."""
+        has_best = checkpoint.return_to_best(
+            self.paths.best,
+            self.tracker.best_step,
+            metric=self.learner.selection_metric,
+            value=self.tracker.best,
+            guard=self.guard,
+        )
+        checkpoint.prune_best(self.paths.best, self.paths.checkpoints)
+        if not has_best:
+            step = self.tracker.best_step
+            lost = f"the best weights so far, of step {step}, are lost: only later ones can be chosen"
+            self._record("warning", text=lost)
+        return has_best
 
     def _load(self, found: checkpoint.Found) -> None:
         assert found.directory is not None
@@ -279,6 +299,8 @@ class Core:
                 result = act()
             except UserError as problem:
                 error = problem
+            except OSError as problem:
+                error = disk_refused(problem, self.paths.root)
         facts = (error.what, error.where, error.fix, error.exit_code) if error else None
         result, failure = self.group.from_main((result, facts))
         if failure is not None:
@@ -287,6 +309,7 @@ class Core:
         return cast(T, result)
 
     def _record(self, kind: str, **fields: object) -> None:
+        self.guard()
         self.ledger.append(kind, attempt=self.group.env.attempt, **fields)
 
 
@@ -294,7 +317,8 @@ def prepare(
     learner: Learner, group: Group, settings: TrainingConfig
 ) -> tuple[Updater, dict[str, NetworkOptimizer]]:
     """Move the networks to the device, wrap them for gradient averaging, give each its optimizer."""
-    precision = choose_precision(settings.precision, group.device)
+    # Rank 0 decides: gradients that one rank scales and another does not must never be averaged.
+    precision = group.from_main(choose_precision(settings.precision, group.device))
     for network in learner.networks.values():
         network.to(group.device).train()
         if settings.compile:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import gc
 import importlib
+import json
 import os
 import socket
 import time
 import traceback
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -25,7 +26,7 @@ import torch.distributed as dist
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 from torch.distributed.distributed_c10d import PrefixStore, Store
 
-from hpc import records
+from hpc import records, text
 from hpc.errors import ExitCode, UserError
 from hpc.jobenv import JobEnv
 from hpc.paths import RunPaths
@@ -34,15 +35,23 @@ from stockpred.config import TrainingConfig
 SETUP_TIMEOUT_S = 300.0
 COLLECTIVE_TIMEOUT_S = 600.0
 POLL_S = 0.05
+NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
+NO_GPU = "no GPU was visible: training ran on the CPU"
+SHARED_GPU = "not every rank had a GPU of its own: all of them trained on the CPU"
+SIGNS_OF_LATENESS = ("timed out", "timeout")
 SIGNS_OF_A_LOST_PEER = ("gloo", "nccl", "connection closed", "connection reset", "broken pipe", "socket")
 
 
 @dataclass(frozen=True)
 class Group:
-    """This process among its ranks; a world of one needs no process group."""
+    """This process among its ranks; a world of one needs no process group.
+
+    ``warning`` says what a reader of the run must know about the device.
+    """
 
     env: JobEnv
     device: torch.device
+    warning: str | None = None
 
     @property
     def rank(self) -> int:
@@ -106,11 +115,11 @@ def joined(
     torch.set_num_threads(num_threads(env))
     if settings.exact:
         make_exact()
-    group = Group(env, choose_device(settings.device, env))
+    device = choose_device(settings.device, env)
     if env.world_size == 1:
-        yield group
+        yield _settled(env, device, settings.device, [name_gpu(device)])
         return
-    _connect(group, paths, timeout_s)
+    group = _connect(env, device, settings.device, paths, timeout_s)
     try:
         yield group
         dist.barrier()
@@ -130,7 +139,11 @@ def joined(
 
 
 def choose_device(wanted: str, env: JobEnv) -> torch.device:
-    """Return this rank's device; ``auto`` takes CUDA where there is one."""
+    """Return this rank's device; ``auto`` takes CUDA where there is one, and the CPU where there is none.
+
+    Raises UserError where a GPU's driver is at work, but torch cannot see the GPU: nobody means to train on
+    the CPU there.
+    """
     num_devices = torch.cuda.device_count() if wanted != "cpu" else 0
     if num_devices == 0:
         if wanted == "cuda":
@@ -138,15 +151,44 @@ def choose_device(wanted: str, env: JobEnv) -> torch.device:
                 "training.device is cuda, but this process sees no GPU",
                 fix="request one (resources.gpus) or set training.device=auto",
             )
+        if wanted == "auto" and NVIDIA_DRIVER.exists():
+            raise _unseen_gpu()
         return torch.device("cpu")
     if num_devices < env.local_world_size and num_devices > 1:
         raise UserError(
             f"{env.local_world_size} ranks share a node, but they see {num_devices} GPUs",
             fix="run one rank per GPU",
         )
-    device = torch.device("cuda", env.local_rank % num_devices)
-    torch.cuda.set_device(device)
-    return device
+    return torch.device("cuda", env.local_rank % num_devices)
+
+
+def name_gpu(device: torch.device) -> str | None:
+    """Return a GPU's name, which is the same in every process that sees it; None for the CPU."""
+    if device.type == "cpu":
+        return None
+    return f"{socket.gethostname()} {torch.cuda.get_device_properties(device).uuid}"
+
+
+def own_device(
+    device: torch.device, wanted: str, gpus: Sequence[str | None]
+) -> tuple[torch.device, str | None]:
+    """Return this rank's device and a warning, given the GPUs of all ranks (see ``name_gpu``).
+
+    Ranks that share a GPU cannot form an NCCL group: ``auto`` sends all of them to the CPU, ``cuda`` raises
+    UserError.
+    """
+    if wanted == "cpu":
+        return device, None
+    if not any(gpus):
+        return device, NO_GPU
+    if None not in gpus and len(set(gpus)) == len(gpus):
+        return device, None
+    if wanted == "cuda":
+        raise UserError(
+            f"{len(gpus)} ranks share {text.count(len(set(gpus)), 'GPU')}",
+            fix="run one rank per GPU (resources.gpus), or set training.device=cpu",
+        )
+    return torch.device("cpu"), SHARED_GPU
 
 
 def num_threads(env: JobEnv) -> int:
@@ -172,31 +214,41 @@ def make_exact() -> None:
     torch.backends.cudnn.benchmark = False
 
 
-def _connect(group: Group, paths: RunPaths, timeout_s: float) -> None:
-    env = group.env
+def _connect(env: JobEnv, device: torch.device, wanted: str, paths: RunPaths, timeout_s: float) -> Group:
     if env.num_nodes == 1 and "lo" in (name for _, name in socket.if_nameindex()):
         # A host name that resolves to an unreachable address must not matter to ranks of one host.
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     # DDP imports this; once the group exists, that would put the group into default arguments for ever.
     importlib.import_module("torch._dynamo")
     meeting_place = paths.rendezvous(env.attempt)
-    deadline = time.monotonic() + timeout_s
+    begin = time.monotonic()
+    deadline = begin + timeout_s
     try:
         store = _publish(env, meeting_place) if env.is_main else _find(env, meeting_place, deadline)
-        store.set(f"rank_{env.rank}", "here")
+        store.set(f"rank_{env.rank}", json.dumps(name_gpu(device)))
         everyone = [f"rank_{rank}" for rank in range(env.world_size)]
         store.wait(everyone, timedelta(seconds=max(1.0, deadline - time.monotonic())))
+        group = _settled(env, device, wanted, [json.loads(store.get(rank)) for rank in everyone])
+        is_cuda = group.device.type == "cuda"
         dist.init_process_group(
-            "cpu:gloo,cuda:nccl" if group.device.type == "cuda" else "gloo",
+            "cpu:gloo,cuda:nccl" if is_cuda else "gloo",
             store=store,
             rank=env.rank,
             world_size=env.world_size,
             timeout=timedelta(seconds=COLLECTIVE_TIMEOUT_S),
-            device_id=group.device if group.device.type == "cuda" else None,
+            device_id=group.device if is_cuda else None,
         )
         dist.barrier()
     except (RuntimeError, TimeoutError) as error:
-        raise _did_not_meet(env, timeout_s, str(error).splitlines()[0]) from error
+        raise _did_not_meet(env, time.monotonic() - begin, error) from error
+    return group
+
+
+def _settled(env: JobEnv, device: torch.device, wanted: str, gpus: Sequence[str | None]) -> Group:
+    group = Group(env, *own_device(device, wanted, gpus))
+    if group.device.type == "cuda":
+        torch.cuda.set_device(group.device)
+    return group
 
 
 def _take_apart(error: BaseException | None) -> None:
@@ -253,9 +305,26 @@ def _reachable(host: str) -> str:
     return "127.0.0.1" if host == socket.gethostname() else host
 
 
-def _did_not_meet(env: JobEnv, timeout_s: float, reason: str) -> UserError:
+def _unseen_gpu() -> UserError:
+    built = f"built for CUDA {torch.version.cuda}" if torch.version.cuda else "built without CUDA"
     return UserError(
-        f"rank {env.rank} of {env.world_size} waited {timeout_s:.0f} s for the others in vain: {reason}",
+        f"this machine has a GPU driver, but torch {torch.__version__}, {built}, sees no GPU",
+        where=str(NVIDIA_DRIVER),
+        fix="request a GPU (resources.gpus), set training.device=cpu, or take a torch that fits the driver: "
+        "rm -r .venv, then make demo TORCH_INDEX=URL, with the index of torch wheels for the driver's CUDA",
+    )
+
+
+def _did_not_meet(env: JobEnv, waited_s: float, error: RuntimeError | TimeoutError) -> UserError:
+    reason = str(error).splitlines()[0]
+    is_late = isinstance(error, TimeoutError) or any(word in reason.lower() for word in SIGNS_OF_LATENESS)
+    what = (
+        f"waited {waited_s:.0f} s for the others in vain: {reason}"
+        if is_late
+        else f"the process group could not be formed: {reason}"
+    )
+    return UserError(
+        f"rank {env.rank} of {env.world_size}: {what}",
         fix="see whether every rank has started, and whether the nodes reach each other (GLOO_SOCKET_IFNAME, "
         "NCCL_SOCKET_IFNAME)",
         exit_code=ExitCode.FAILED,
@@ -263,5 +332,7 @@ def _did_not_meet(env: JobEnv, timeout_s: float, reason: str) -> UserError:
 
 
 def _is_lost_peer(error: RuntimeError) -> bool:
-    text = str(error).lower()
-    return isinstance(error, dist.DistError) or any(sign in text for sign in SIGNS_OF_A_LOST_PEER)
+    said = str(error).lower()
+    if isinstance(error, torch.OutOfMemoryError):
+        return False
+    return isinstance(error, dist.DistError) or any(sign in said for sign in SIGNS_OF_A_LOST_PEER)

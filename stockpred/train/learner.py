@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
@@ -73,3 +73,17 @@ class Learner(Protocol):
         ...
 
     def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
+@runtime_checkable
+class Forecaster(Protocol):
+    """A learner that says how likely every token is to be the next one."""
+
+    def predict_log_probs(self, batch: Batch) -> Tensor:
+        """Return log_probs_BTV of the token after each bar."""
+        ...
+
+
+def num_parameters(network: nn.Module) -> int:
+    """Return how many numbers training may change; a shared tensor counts once."""
+    return sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)

@@ -15,9 +15,11 @@ AUTOCAST_TYPES: dict[Precision, torch.dtype] = {"bf16": torch.bfloat16, "fp16": 
 
 
 def choose_precision(wanted: str, device: torch.device) -> Precision:
-    """Resolve ``auto``: bf16 on CUDA, fp32 on the CPU."""
+    """Resolve ``auto``: bf16 on a GPU that computes in it, fp16 on an older one, fp32 on the CPU."""
+    if wanted == "auto" and device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
     if wanted == "auto":
-        return "bf16" if device.type == "cuda" else "fp32"
+        return "fp32"
     return cast(Precision, wanted)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import time
@@ -16,11 +17,13 @@ from hpc.errors import UserError
 from hpc.paths import RunPaths
 from hpc.records import Row
 from stockpred.train.cadence import Cadence
+from stockpred.train.checkpoint import Guard
 
 log = logging.getLogger(__name__)
 
 STATUS_EVERY_S = 2.0
 LOG_EVERY_S = 10.0
+SPEED = ("step", "attempt", "time", "steps_per_s", "samples_per_s")
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,7 @@ class SummaryWriter(Protocol):
 class MetricsLog:
     """Rows of ``metrics.jsonl``, mirrored to TensorBoard when asked; written by rank 0."""
 
-    def __init__(self, paths: RunPaths, guard: Callable[[], None], *, tensorboard: bool) -> None:
+    def __init__(self, paths: RunPaths, guard: Guard, *, tensorboard: bool) -> None:
         self.paths = paths
         self.guard = guard
         self.wants_tensorboard = tensorboard
@@ -86,19 +89,24 @@ class MetricsLog:
 
 
 class Progress:
-    """``status.json``, ``speed.jsonl`` and a log line now and then; written by rank 0."""
+    """``status.json``, ``speed.jsonl`` and a log line now and then; written by rank 0.
+
+    They are news, not results: a disk that refuses them does not end the training.
+    """
 
     def __init__(
         self,
         paths: RunPaths,
         cadence: Cadence,
         attempt: int,
+        guard: Guard,
         *,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.paths = paths
         self.cadence = cadence
         self.attempt = attempt
+        self.guard = guard
         self.clock = clock
         self.loss: dict[str, float] = {}
         self._marks: deque[tuple[float, int]] = deque(maxlen=32)
@@ -108,7 +116,7 @@ class Progress:
         self._marks.append((self.clock(), step))
 
     def tick(self, step: int, tracker: Tracker, *, is_last: bool = False) -> None:
-        """Tell where training is, at most every two seconds."""
+        """Tell where training is, at most every two seconds; raise UserError when the run is lost."""
         now = self.clock()
         if now - self._last_status < STATUS_EVERY_S and not is_last:
             return
@@ -116,11 +124,16 @@ class Progress:
         if step > self._marks[-1][1]:
             self._marks.append((now, step))
         status = self._status(now, step, tracker)
-        records.write_json(self.paths.status, status)
-        if now - self._last_line >= LOG_EVERY_S or is_last:
+        is_line_due = now - self._last_line >= LOG_EVERY_S or is_last
+        try:
+            self.guard()
+            replace_lightly(self.paths.status, status)
+            if is_line_due:
+                records.append_row(self.paths.speed, {key: status[key] for key in SPEED})
+        except OSError as error:
+            log.warning("cannot tell the progress: %s", error)
+        if is_line_due:
             self._last_line = now
-            speed = ("step", "attempt", "time", "steps_per_s", "samples_per_s")
-            records.append_row(self.paths.speed, {key: status[key] for key in speed})
             log.info(_line(status))
 
     def _status(self, now: float, step: int, tracker: Tracker) -> Row:
@@ -140,6 +153,13 @@ class Progress:
             "attempt": self.attempt,
             "time": now,
         }
+
+
+def replace_lightly(path: Path, row: Row) -> None:
+    """Replace ``path`` atomically without waiting for the disk: what comes after a crash is written anew."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    aside.write_text(json.dumps(row, indent=2, allow_nan=False) + "\n")
+    aside.replace(path)
 
 
 def open_tensorboard(directory: Path, purge_step: int) -> SummaryWriter:

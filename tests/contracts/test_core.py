@@ -17,6 +17,7 @@ import toy_core
 from hpc import records
 from hpc.errors import ExitCode
 from hpc.paths import RunPaths
+from stockpred.train import checkpoint
 
 Ranks = list[subprocess.Popen[str]]
 Row = dict[str, Any]
@@ -230,6 +231,44 @@ def test_a_finished_run_is_left_as_it_is(tmp_path: Path, launched: Callable[...,
     assert ended(launched(tmp_path, 2, 2, {}, {})) == [0, 0]
     assert {path: path.read_bytes() for path in checkpoint_of(tmp_path).iterdir()} == before
     assert RunPaths(tmp_path).metrics.read_bytes() == metrics
+
+
+def test_after_a_kill_no_weights_of_the_erased_future_are_the_best(
+    tmp_path: Path, launched: Callable[..., Ranks]
+) -> None:
+    """The attempt that is killed has found better weights than those that its last checkpoint knows of."""
+    paths = RunPaths(tmp_path)
+    settings = {"epochs": 50, "min_step_s": 0.02}
+    ranks = launched(tmp_path, 1, 1, settings | {"checkpoint_every_s": 0.0}, {})
+    wait_for_better_than(None, paths)
+    ranks[0].terminate()
+    assert ended(ranks) == [85]
+    state = final_state(tmp_path)["state"]
+
+    ranks = launched(tmp_path, 1, 2, settings, {})
+    wait_for_better_than(state["tracker"]["best_step"], paths)
+    ranks[0].kill()
+    ended(ranks)
+    assert final_state(tmp_path)["state"] == state
+
+    # The third has nothing left to do: it ends with what the checkpoint knows.
+    assert ended(launched(tmp_path, 1, 3, {"epochs": 50, "max_steps": state["step"]}, {})) == [0]
+    assert best_of(paths) == state["tracker"]["best_step"]
+    assert checkpoint.load_best(paths.best).value == state["tracker"]["best"]
+
+
+def wait_for_better_than(step: int | None, paths: RunPaths) -> None:
+    """Wait until there are best weights of another step than this."""
+    limit = time.monotonic() + LIMIT_S
+    while best_of(paths) in (None, step):
+        assert time.monotonic() < limit
+        time.sleep(0.01)
+
+
+def best_of(paths: RunPaths) -> int | None:
+    """Return the step of the best weights."""
+    manifest = records.read_json_if_any(paths.best / "manifest.json")
+    return None if manifest is None else int(manifest["step"])
 
 
 def test_half_precision_with_a_loss_scale_resumes_exactly(

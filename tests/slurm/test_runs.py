@@ -58,8 +58,11 @@ def limited(
         "succeeded": new_workspace(base / "succeeded", cluster).submit(*LIMITED, "resources.requeue=false"),
         "unaccounted": new_workspace(base / "bare", cluster_without_accounting).submit(*LIMITED),
     }
+    forgotten = new_workspace(base / "forgotten", cluster_without_accounting).submit(*FREE)
     monitors = [run.workspace.start_hpc("monitor") for run in runs.values()]
-    yield runs
+    forgotten.until(lambda: forgotten.step() > 5)
+    cluster_without_accounting.run("scancel", forgotten.job_id)
+    yield {**runs, "forgotten": forgotten}
     for monitor in monitors:
         monitor.kill()
         monitor.wait()
@@ -223,22 +226,18 @@ def test_a_node_that_is_lost_costs_no_number_and_its_zombies_write_nothing(
 
 
 def test_without_accounting_a_cancelled_job_is_known_as_such_after_slurm_forgot_it(
-    cluster_without_accounting: Cluster, tmp_path: Path
+    limited: dict[str, Submitted],
 ) -> None:
-    workspace = new_workspace(tmp_path / "work", cluster_without_accounting)
-    run = workspace.submit(*FREE)
-    run.until(lambda: run.step() > 5)
-    job_id = run.job_id
-
-    workspace.cluster.run("scancel", job_id)
-    run.until(lambda: scheduler_forgot(workspace, job_id), timeout_s=180)
+    run = limited["forgotten"]
+    run.until(lambda: scheduler_forgot(run), timeout_s=180)
 
     assert run.view()["state"] == "cancelled"
 
 
-def scheduler_forgot(workspace: Workspace, job_id: str) -> bool:
-    time.sleep(2)
-    return job_id not in workspace.cluster.run("squeue", "--noheader", "--states=all", "--format=%i").split()
+def scheduler_forgot(run: Submitted) -> bool:
+    time.sleep(1)
+    queued = run.workspace.cluster.run("squeue", "--noheader", "--states=all", "--format=%i")
+    return run.job_id not in queued.split()
 
 
 def _ends_like(run: Submitted, uninterrupted: dict[str, str], *, num_restarts: int | None) -> None:

@@ -22,7 +22,7 @@ from hpc.paths import RunPaths
 from tests.slurm.clusters import Cluster
 
 PROJECT = Path(__file__).resolve().parents[2]
-PACE_S = 0.1
+PACE_S = 0.05
 # Four ranks on two nodes; 260 windows make 4 steps a pass, so 64 passes are 260 steps.
 SETTINGS = (
     "data.synthetic.num_bars=400",
@@ -131,8 +131,12 @@ def fingerprint(paths: RunPaths) -> dict[str, str]:
     """Return hashes of what a repetition must share: weights, optimizers, early stopping, best, metrics."""
     newest = max(paths.checkpoints.glob("step_*"), key=lambda path: int(path.name.split("_")[1]))
     found = {stem: _digest(newest / f"{stem}.pt") for stem in ("networks", "optimizers", "state")}
-    (best,) = paths.best.glob("*.pt")
-    return {**found, "best": _digest(best), "metrics": hashlib.sha256(paths.metrics.read_bytes()).hexdigest()}
+    (best,) = records.read_json(paths.best / "manifest.json")["files"]
+    return {
+        **found,
+        "best": _digest(paths.best / best),
+        "metrics": hashlib.sha256(paths.metrics.read_bytes()).hexdigest(),
+    }
 
 
 def processes_of(workspace: Workspace) -> list[str]:

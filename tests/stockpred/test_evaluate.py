@@ -16,10 +16,11 @@ from hpc.paths import RunPaths
 from stockpred import baselines, evaluate, results
 from stockpred.data.dataset import Dataset
 from stockpred.results import Evaluated, TestResults
+from stockpred.train.checkpoint import Guard, unguarded
+from stockpred.train.learner import Batch
 
 MakeMarket = Callable[..., Dataset]
 EVALUATED = Evaluated("market_gpt", 1234, 50)
-Batch = dict[str, torch.Tensor]
 
 
 def unigram_scorer(market: Dataset) -> Callable[[Batch], torch.Tensor]:
@@ -40,6 +41,7 @@ def run(
     *,
     batch_size: int = 4,
     stride: int = 6,
+    guard: Guard = unguarded,
 ) -> TestResults:
     return evaluate.evaluate_test(
         market,
@@ -49,6 +51,7 @@ def run(
         context_length=12,
         stride=stride,
         batch_size=batch_size,
+        guard=guard,
     )
 
 
@@ -151,6 +154,21 @@ def test_results_come_back_from_their_file_unchanged(make_market: MakeMarket, tm
     assert results.read(tmp_path / "test_results.json") == found
     assert {scores.num_bars for scores in (found.model, *found.rivals)} == {found.num_bars}
     assert sum(category.num_bars for category in found.categories) == found.num_bars
+
+
+@pytest.mark.parametrize("num_passed", [0, 1])
+def test_an_attempt_that_loses_its_run_writes_nothing_from_then_on(
+    make_market: MakeMarket, tmp_path: Path, num_passed: int
+) -> None:
+    market, passed = make_market(), iter(range(num_passed))
+
+    def guard() -> None:
+        if next(passed, None) is None:
+            raise UserError("another attempt holds this run")
+
+    with pytest.raises(UserError, match="another attempt"):
+        run(market, unigram_scorer(market), tmp_path, guard=guard)
+    assert [path.name for path in tmp_path.iterdir()] == ["predictions.parquet"][:num_passed]
 
 
 def test_equal_inputs_give_equal_bytes(make_market: MakeMarket, tmp_path: Path) -> None:

@@ -116,20 +116,33 @@ def test_an_honest_normal_covers_what_it_promises() -> None:
         assert metrics.coverage(metrics.normal_cdf(outcomes), level) == pytest.approx(level, abs=0.008)
 
 
-@pytest.mark.parametrize(("hits", "trials"), [(0, 7), (7, 7), (51, 100), (5123, 10_000)])
-def test_wilson_interval_is_scipys(hits: int, trials: int) -> None:
-    expected = stats.binomtest(hits, trials).proportion_ci(method="wilson")
-    found = metrics.wilson(hits, trials)
-    assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
-
-
 def test_direction_leaves_out_zero_returns_and_zero_calls() -> None:
     call = np.array([1.0, 1.0, -1.0, 1.0, 0.0])
     outcome = np.array([0.1, -0.1, -0.2, 0.0, 0.3])
-    found = metrics.direction_accuracy(call, outcome)
+    found = metrics.direction_accuracy(call, outcome, np.arange(5))
     assert found is not None
     assert (found.num_trials, found.share) == (3, pytest.approx(2 / 3))
-    assert metrics.direction_accuracy(call, np.zeros(5)) is None
+    assert metrics.direction_accuracy(call, np.zeros(5), np.arange(5)) is None
+
+
+def test_a_day_on_which_all_assets_move_together_counts_as_one_trial_of_direction() -> None:
+    rng = np.random.default_rng(5)
+    num_days, num_assets = 400, 50
+    day = np.repeat(np.arange(num_days), num_assets)
+    outcome = rng.choice([-1.0, 1.0], num_days)[day]
+    found = metrics.direction_accuracy(np.ones(len(day)), outcome, day)
+    assert found is not None
+    by_day = stats.binomtest(round(found.share * num_days), num_days).proportion_ci(method="wilson")
+    assert (found.low, found.high) == pytest.approx((by_day.low, by_day.high), abs=0.02)
+    by_bar = stats.binomtest(round(found.share * len(day)), len(day)).proportion_ci(method="wilson")
+    assert found.high - found.low > 5 * (by_bar.high - by_bar.low)
+
+
+def test_the_interval_of_a_direction_that_is_always_right_stays_below_one() -> None:
+    outcome = np.array([1.0, 1, 1, 1, 1, 1, 1, -1])
+    found = metrics.direction_accuracy(np.ones(8), outcome, np.arange(8) // 2)
+    assert found is not None
+    assert 0.0 <= found.low < found.share < found.high <= 1.0
 
 
 def test_skill_and_r_squared_on_a_case_done_by_hand() -> None:

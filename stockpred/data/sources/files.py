@@ -17,7 +17,14 @@ from stockpred.data import tables
 from stockpred.data.tables import NotBars, Offer
 from stockpred.data.universe import Asset, Universe
 
-HOW_TO_GET_BARS = "say where the bars are, as in `make submit DATA=DIR`, or choose data.source=synthetic"
+HOW_TO_FETCH_BARS = (
+    "any downloader can fetch bars: one CSV per symbol (date, open, high, low, close, volume), "
+    "named as in the universe's column `files` or `yahoo`"
+)
+HOW_TO_GET_BARS = (
+    "say where the bars are, as in `make submit DATA=DIR`, or choose data.source=synthetic; "
+    + HOW_TO_FETCH_BARS
+)
 MAX_NAMES = 8
 ADJUSTMENT_JUMP = 0.3  # log; a factor that moves so far while the price stands still is an error
 FILE_STEP_NS = 20 * 3600 * 10**9
@@ -50,7 +57,8 @@ def load(config: DataConfig, universe: Universe) -> bar_table.Loaded:
         "files": {str(offer.path): _sha256(offer.path) for offer in _used(choices)},
         "left_aside": dict(sorted((aside | unused).items())),
     }
-    return bar_table.Loaded(tidied, bar_table.join_findings([found, jumps]), origin)
+    blank = [_blank_symbols(offer) for offer in _used(choices)]
+    return bar_table.Loaded(tidied, bar_table.join_findings([found, jumps, *blank]), origin)
 
 
 def adjust(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -159,9 +167,9 @@ def _refuse_missing(root: Path, universe: Universe, choices: list[Choice], aside
         f"{root} has no bars for {len(missing)} of {len(universe.assets)} assets: {first}{more}"
         + (f" (left aside: {skipped})" if skipped else ""),
         where="data.dir",
-        fix=f"add their files, or take them out of {universe.path}"
+        fix=f"add their files, or take them out of {universe.path}; {HOW_TO_FETCH_BARS}"
         if choices
-        else HOW_TO_GET_BARS + f"; files are named after the symbols in {universe.path}",
+        else HOW_TO_GET_BARS,
     )
 
 
@@ -179,6 +187,12 @@ def _read(offer: Offer, choices: list[Choice]) -> pd.DataFrame:
     rows = tables.read(offer, by_name)
     renamed = {name: symbols[0] for name, symbols in by_name.items()}
     return rows.assign(symbol=rows["symbol"].astype(object).map(renamed).astype(str))
+
+
+def _blank_symbols(offer: Offer) -> pd.DataFrame:
+    times = pd.Series(pd.NaT, index=range(offer.num_blank), dtype=bar_table.TIME_TYPE)
+    rows = pd.DataFrame({"symbol": offer.path.name, "time": times})
+    return bar_table.findings("blank_symbol", rows, 1.0, "left out; no asset can be told")
 
 
 def _refuse_mixed_lengths(rows: pd.DataFrame) -> None:

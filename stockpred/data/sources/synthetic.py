@@ -2,8 +2,9 @@
 
 R. Cont, "Empirical properties of asset returns: stylized facts and statistical issues", Quantitative Finance
 1 (2001): fat tails, volatility clustering, volume that goes with volatility. Each asset's own draws depend on
-(seed, symbol), the market's on (seed): an asset's bars do not change when others join. Crypto trades every
-day, everything else from Monday to Friday. Shape suffix: T days.
+(seed, symbol), the market's on (seed): an asset's bars do not change when others join. Each quantity has a
+generator of its own, so that more bars only append. Crypto trades every day, everything else from Monday to
+Friday. Shape suffix: T days.
 """
 
 from __future__ import annotations
@@ -46,34 +47,41 @@ def load(config: DataConfig, universe: Universe) -> bar_table.Loaded:
     made = config.synthetic
     num_days = made.num_bars * DAYS_PER_WEEK // WORKDAYS + DAYS_PER_WEEK
     days = pd.date_range(str(made.start), periods=num_days, freq="D", tz="UTC")
-    market = _simulate(_generator(made.seed, "the market"), num_days)
+    market = _simulate(made.seed, "the market", num_days)
     parts = [_bars(asset, days, market, made.seed, made.num_bars) for asset in universe.assets]
     tidied, found = bar_table.tidy(pd.concat(parts, ignore_index=True))
     return bar_table.Loaded(tidied, found, {"is_synthetic": True, "seed": made.seed})
 
 
 def _bars(asset: Asset, days: pd.DatetimeIndex, market: _Path, seed: int, num_bars: int) -> pd.DataFrame:
-    rng = _generator(seed, asset.symbol)
+    rng = _generator(seed, asset.symbol, "character")
     trades = (
         np.ones(len(days), bool) if asset.category == "crypto" else days.day_of_week.to_numpy() < WORKDAYS
     )
     open_days = np.flatnonzero(trades)[:num_bars]
-    own = _simulate(rng, len(days))
+    own = _simulate(seed, asset.symbol, len(days))
     volatility = DAILY_VOLATILITY.get(asset.category, USUAL_VOLATILITY) * rng.uniform(0.8, 1.3)
     share = MARKET_SHARE * rng.uniform(0.7, 1.3)
     move = np.sqrt(share) * market.move_T + np.sqrt(1 - share) * own.move_T
     scale = np.sqrt(share * market.scale_T**2 + (1 - share) * own.scale_T**2)
     first_price = float(np.exp(rng.uniform(np.log(5.0), np.log(500.0))))
-    prices = _candles(rng, first_price, volatility * move[open_days], volatility * scale[open_days])
-    volume = _volume(rng, scale[open_days], np.abs(move[open_days]))
+    prices = _candles(
+        _generator(seed, asset.symbol, "candles"),
+        first_price,
+        volatility * move[open_days],
+        volatility * scale[open_days],
+    )
+    base_volume = float(rng.uniform(np.log(1e5), np.log(1e8)))
+    noise = _generator(seed, asset.symbol, "volume")
+    volume = _volume(noise, base_volume, scale[open_days], np.abs(move[open_days]))
     return pd.DataFrame({"symbol": asset.symbol, "time": days[open_days], **prices, "volume": volume})
 
 
-def _simulate(rng: np.random.Generator, num_days: int) -> _Path:
+def _simulate(seed: int, name: str, num_days: int) -> _Path:
     """Draw a GARCH(1,1) with Student-t shocks whose level switches between two regimes."""
     unit = np.sqrt((TAIL_DEGREES - 2) / TAIL_DEGREES)
-    shocks = rng.standard_t(TAIL_DEGREES, num_days) * unit
-    switches = rng.random(num_days)
+    shocks = _generator(seed, name, "shocks").standard_t(TAIL_DEGREES, num_days) * unit
+    switches = _generator(seed, name, "regimes").random(num_days)
     scale, regime, variance = np.empty(num_days), 0, 1.0
     for day in range(num_days):
         regime = regime if switches[day] < REGIME_STAY[regime] else 1 - regime
@@ -88,10 +96,10 @@ def _candles(
 ) -> dict[str, Floats]:
     """Make valid candles: a gap at the open, and a high and low that reach beyond open and close."""
     count = len(move_T)
-    move = np.clip(move_T - move_T.mean(), -0.6, 0.6)
-    close = first_price * np.exp(np.cumsum(move))
-    opened = np.r_[first_price, close[:-1]] * np.exp(0.25 * scale_T * rng.standard_normal(count))
-    up, down = (0.4 * scale_T * np.abs(rng.standard_normal(count)) for _ in range(2))
+    gap, above, below = rng.standard_normal((count, 3)).T
+    close = first_price * np.exp(np.cumsum(np.clip(move_T, -0.6, 0.6)))
+    opened = np.r_[first_price, close[:-1]] * np.exp(0.25 * scale_T * gap)
+    up, down = 0.4 * scale_T * np.abs(above), 0.4 * scale_T * np.abs(below)
     return {
         "open": opened,
         "high": np.maximum(opened, close) * np.exp(up),
@@ -100,18 +108,17 @@ def _candles(
     }
 
 
-def _volume(rng: np.random.Generator, scale_T: Floats, size_T: Floats) -> Floats:
+def _volume(rng: np.random.Generator, base: float, scale_T: Floats, size_T: Floats) -> Floats:
     """Make volume that lasts (an autoregression) and that grows with volatility and with the day's move."""
     noise, level = rng.standard_normal(len(scale_T)) * VOLUME_NOISE, np.empty(len(scale_T))
     last = 0.0
     for day, shock in enumerate(noise):
         last = VOLUME_MEMORY * last + shock
         level[day] = last
-    base = rng.uniform(np.log(1e5), np.log(1e8))
     surprise = 0.2 * np.minimum(size_T / scale_T, 4.0)
     return np.exp(base + level + VOLUME_PER_VOLATILITY * np.log(scale_T) + surprise)
 
 
-def _generator(seed: int, name: str) -> np.random.Generator:
-    digest = hashlib.sha256(name.encode()).digest()
+def _generator(seed: int, name: str, quantity: str) -> np.random.Generator:
+    digest = hashlib.sha256(f"{name}\0{quantity}".encode()).digest()
     return np.random.default_rng([seed & 0xFFFFFFFF, int.from_bytes(digest[:8], "little")])

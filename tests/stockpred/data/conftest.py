@@ -63,7 +63,7 @@ def _experiment(universe: Path, **changes: Any) -> Experiment:
     tree: dict[str, dict[str, Any]] = {
         "data": {
             "source": "synthetic", "dir": None, "universe": str(universe), "start": None, "end": None,
-            "split": (0.7, 0.15, 0.15), "stride": 8, "max_hole_sessions": 5,
+            "split": (0.7, 0.15, 0.15), "stride": 8, "score_stride": None, "max_hole_sessions": 5,
             "synthetic": {"num_bars": 400, "seed": 1, "start": "2020-01-01"},
         },
         "tokenizer": {

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from stockpred.data import bars as bar_table
 from stockpred.data import checks, universe
@@ -53,6 +55,18 @@ def test_a_spike_that_reverts_is_left_out(make_bars: MakeBars, factor: float) ->
     assert _found(checked, "spike") == [AT]
     assert np.flatnonzero(checked.left_out).tolist() == [AT]
     assert checked.break_before[AT + 1]
+
+
+@pytest.mark.parametrize("later", [0.1, 1.0, 10.0])
+@pytest.mark.parametrize(("at", "is_spike"), [(5, False), (20, False), (21, True)])
+def test_how_calm_it_is_later_does_not_say_what_is_a_spike(
+    make_bars: MakeBars, at: int, is_spike: bool, later: float
+) -> None:
+    bars = make_bars()
+    bars.loc[at, PRICES] *= 1.5
+    rest = bars.loc[at + 1 :, PRICES]
+    bars.loc[at + 1 :, PRICES] = rest.iloc[0] * (rest / rest.iloc[0]) ** later
+    assert _check(bars).left_out[at] == is_spike
 
 
 @pytest.mark.parametrize("factor", [0.48, 0.6, 1.8])
@@ -141,7 +155,26 @@ def test_sessions_are_days_on_which_half_of_the_live_assets_trade() -> None:
     time = np.array([1, 2, 3, 4, 1, 4, 1, 3, 4, 4, 5])
     asset = np.array([0, 0, 0, 0, 1, 1, 2, 2, 2, 3, 3])
     # On day 2 one of three live assets trades, on day 3 two of three.
-    assert checks.session_times(time, asset).tolist() == [1, 3, 4, 5]
+    # On day 5 one of four: that the others are gone for good is not known yet.
+    assert checks.session_times(time, asset).tolist() == [1, 3, 4]
+
+
+def test_who_has_not_traded_for_long_is_not_expected() -> None:
+    gone = checks.LIVE_TIMES
+    time = np.r_[0, 0, np.arange(gone + 10)]
+    asset = np.r_[0, 1, np.full(gone + 10, 2)]
+    assert checks.session_times(time, asset).tolist() == [0, *range(gone + 1, gone + 10)]
+
+
+@settings(deadline=None)
+@given(st.integers(0, 2**32), st.integers(1, 8), st.integers(1, 79))
+def test_a_session_is_known_on_its_day(seed: int, num_assets: int, last: int) -> None:
+    rng = np.random.default_rng(seed)
+    asset, time = np.nonzero(rng.random((num_assets, 80)) < rng.random((num_assets, 1)))
+    is_past = time <= last
+    sessions = checks.session_times(time, asset)
+    known = checks.session_times(time[is_past], asset[is_past])
+    assert known.tolist() == sessions[sessions <= last].tolist()
 
 
 def test_an_unfinished_last_bar_is_left_out(make_bars: MakeBars) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 import subprocess
@@ -94,6 +95,94 @@ def test_every_bar_is_a_token_or_counted_with_its_reason(
     assert found.groupby("check").size().to_dict() == {k: v["count"] for k, v in info["findings"].items()}
 
 
+def test_bars_left_out_are_counted_in_the_split_that_misses_them(
+    bar_folder: Path, experiment: Experiment, run_paths: RunPaths
+) -> None:
+    bars = pd.read_parquet(bar_folder / "C.parquet")
+    days = {"train": [100, 120, 140], "validation": [280], "test": [340, 360]}
+    bars.loc[[row for rows in days.values() for row in rows], "low"] = -1.0
+    bars.to_parquet(bar_folder / "C.parquet", index=False)
+    dataset.prepare(_from(bar_folder, experiment), run_paths)
+    info = json.loads(run_paths.data_info.read_text())
+    when = bars["time"].astype(bar_table.TIME_TYPE).astype(np.int64)
+    for name, rows in days.items():
+        assert (
+            when[rows].between(info["splits"][name]["score_start"], info["splits"][name]["score_end"]).all()
+        )
+        assert info["left_out"][name] == len(rows)
+    assert info["findings"]["price_not_positive"]["action"] == "left out"
+
+
+def test_rows_without_a_symbol_are_told_in_the_runs_record(
+    bar_folder: Path, experiment: Experiment, run_paths: RunPaths
+) -> None:
+    parts = [pd.read_parquet(path).assign(symbol=path.stem) for path in sorted(bar_folder.iterdir())]
+    table = pd.concat([*parts, parts[0][:2].assign(symbol="")])
+    shutil.rmtree(bar_folder)
+    bar_folder.mkdir()
+    table.to_parquet(bar_folder / "table.parquet", index=False)
+    dataset.prepare(_from(bar_folder, experiment), run_paths)
+    told = json.loads(run_paths.data_info.read_text())["findings"]["blank_symbol"]
+    assert told["count"] == 2
+    assert told["examples"][0] == {"symbol": "table.parquet", "time": None, "value": 1.0}
+
+
+@pytest.mark.parametrize(("score_stride", "used"), [(None, 4), (3, 3)])
+def test_scoring_windows_are_told_as_they_are_used(
+    make_experiment: MakeExperiment,
+    write_universe: WriteUniverse,
+    run_paths: RunPaths,
+    score_stride: int | None,
+    used: int,
+) -> None:
+    own = make_experiment(write_universe(*ROWS), data__stride=16, data__score_stride=score_stride)
+    dataset.prepare(own, run_paths)
+    told = json.loads(run_paths.data_info.read_text())["windows"]
+    loaded = dataset.load(run_paths)
+    expected = {split: len(Windows(loaded, split, 16, used)) for split in ("validation", "test")}
+    assert {split: told[split]["windows"] for split in expected} == expected
+    assert told["train"]["windows"] == len(Windows(loaded, "train", 16, 16))
+
+
+@pytest.mark.parametrize("allowed", range(6))
+def test_an_attempt_that_lost_the_run_writes_nothing_more(
+    experiment: Experiment, run_paths: RunPaths, allowed: int
+) -> None:
+    calls = iter(range(allowed))
+
+    def guard() -> None:
+        if next(calls, None) is None:
+            raise UserError("another attempt holds this run")
+
+    with pytest.raises(UserError, match="another attempt"):
+        dataset.prepare(experiment, run_paths, guard=guard)
+    told = (run_paths.norm_stats, run_paths.asset_info, run_paths.tokenizer, run_paths.data_info)
+    left = {path.name for path in run_paths.root.iterdir()}
+    assert left == {path.name for path in told[:allowed]}
+
+
+@pytest.mark.parametrize("name", ["norm_stats.json", "prepared"])
+def test_what_cannot_be_written_is_told_with_its_file(
+    experiment: Experiment, run_paths: RunPaths, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    really_replace, really_rename = Path.replace, Path.rename
+
+    def refuse(really: Callable[[Path, Path], Path]) -> Callable[[Path, Path], Path]:
+        def to(path: Path, target: Path) -> Path:
+            if target.name == name:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return really(path, target)
+
+        return to
+
+    monkeypatch.setattr(Path, "replace", refuse(really_replace))
+    monkeypatch.setattr(Path, "rename", refuse(really_rename))
+    with pytest.raises(UserError, match="No space left on device") as caught:
+        dataset.prepare(experiment, run_paths)
+    assert caught.value.where == str(run_paths.root / name)
+    assert caught.value.fix
+
+
 def test_preparing_twice_reads_nothing_anew(
     bar_folder: Path, experiment: Experiment, run_paths: RunPaths
 ) -> None:
@@ -183,6 +272,38 @@ def test_a_later_bar_changes_no_token_before_it(
     monkeypatch.setattr(synthetic, "load", lambda *args: _perturbed(really_load(*args), middle))
     changed = preparation.build(experiment).dataset
     np.testing.assert_array_equal(plain.tokens[plain.day <= middle], changed.tokens[changed.day <= middle])
+
+
+def _present(loaded: Loaded, returns: bool) -> Loaded:
+    """Let A miss days 250 to 257 and B all from day 200 on, or to day 359 where it ``returns``."""
+    day = loaded.bars.groupby("symbol").cumcount()
+    symbol = loaded.bars["symbol"]
+    gone = ((symbol == "A") & day.between(250, 257)) | ((symbol == "B") & (day >= 200))
+    if returns:
+        gone &= (symbol == "A") | (day < 360)
+    return replace(loaded, bars=loaded.bars[~gone].reset_index(drop=True))
+
+
+def test_who_comes_back_later_changes_nothing_before(
+    make_experiment: MakeExperiment, write_universe: WriteUniverse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = make_experiment(write_universe("A,a,crypto,,,", "B,b,crypto,,,", "D,d,crypto,,,"))
+    really_load = synthetic.load
+    past = []
+    for returns in (True, False):
+        monkeypatch.setattr(synthetic, "load", lambda *args, _r=returns: _present(really_load(*args), _r))
+        built = preparation.build(own)
+        day = bar_table.times_ns(built.loaded.bars)
+        middle = np.unique(day)[340]
+        assert (day[built.loaded.bars["symbol"] == "B"] > middle).any() == returns
+        made, is_past = built.dataset, built.dataset.day <= middle
+        segment = np.repeat(np.arange(len(made.segment_start)), made.segment_length)
+        owner = made.segment_asset[segment][is_past]
+        begins = np.isin(np.arange(len(made.day)), made.segment_start)[is_past]
+        breaks = built.checked.break_before[day <= middle]
+        past.append((owner, begins, made.tokens[is_past], made.day[is_past], breaks))
+    for before, after in zip(*past, strict=True):
+        np.testing.assert_array_equal(before, after)
 
 
 def test_windows_of_different_splits_share_no_bar(experiment: Experiment) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -161,6 +162,91 @@ def test_what_cannot_be_read_is_told_with_file_and_line(
     assert told in str(caught.value)
 
 
+MANY = PLAIN[: PLAIN.index("\n") + 1] + "".join(
+    f"{day:%Y-%m-%d},{n % 89 + 10},{n % 89 + 12},{n % 89 + 9},{n % 89 + 11},{n * 7919 % 10007}\n"
+    for n, day in enumerate(pd.date_range("1990-01-01", periods=5000))
+)
+
+
+def _truncated_gzip() -> bytes:
+    whole = gzip.compress(MANY.encode(), mtime=0)
+    return whole[: len(whole) // 2]
+
+
+def _broken_gzip() -> bytes:
+    whole = bytearray(gzip.compress(MANY.encode(), mtime=0))
+    whole[len(whole) // 2 : len(whole) // 2 + 50] = b"\xff" * 50
+    return bytes(whole)
+
+
+def _latin_text() -> bytes:
+    return (MANY + "2024-01-04,10,12,9,\xe9,100\n").encode("latin-1")
+
+
+def _broken_parquet(is_long: bool = False) -> bytes:
+    buffer = io.BytesIO()
+    frame = pd.read_csv(io.StringIO(MANY))
+    (frame.assign(symbol="A") if is_long else frame).to_parquet(buffer)
+    whole = bytearray(buffer.getvalue())
+    whole[100 : len(whole) // 2] = bytes(len(whole) // 2 - 100)
+    return bytes(whole)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("A.csv.gz", _truncated_gzip()),
+        ("A.csv.gz", _truncated_gzip()[:30]),
+        ("A.csv.gz", _broken_gzip()),
+        ("A.csv", _latin_text()),
+        ("A.parquet", _broken_parquet()),
+        ("A.parquet", _broken_parquet(is_long=True)),
+    ],
+    ids=[
+        "cut gzip",
+        "gzip cut in its head",
+        "broken gzip",
+        "not UTF-8",
+        "broken Parquet",
+        "broken long Parquet",
+    ],
+)
+def test_a_damaged_file_is_told_with_its_path(
+    load: Callable[..., Loaded], tmp_path: Path, name: str, content: bytes
+) -> None:
+    with pytest.raises(UserError, match="cannot be read") as caught:
+        load({name: content})
+    assert caught.value.where == str(tmp_path / "bars" / name)
+    assert caught.value.fix
+
+
+RAGGED = "symbol,date,open,high,low,close,volume\nB,2024-01-02,6,6,6,6,6\nB,2024-01-03,6,6\n"
+
+
+def test_a_ragged_table_that_nobody_needs_is_left_aside(load: Callable[..., Loaded]) -> None:
+    loaded = load({"A.csv": PLAIN, "table.csv": RAGGED})
+    assert [Path(path).name for path in loaded.origin["left_aside"]] == ["table.csv"]
+
+
+def test_a_ragged_table_that_is_needed_is_refused_with_its_line(load: Callable[..., Loaded]) -> None:
+    with pytest.raises(UserError, match=r"table.csv:3: 4 cells, the header has 7"):
+        load({"table.csv": RAGGED}, "B,b,crypto,,,")
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_rows_without_a_symbol_are_reported(load: Callable[..., Loaded], kind: str) -> None:
+    text = (
+        "symbol,date,open,high,low,close,volume\nA,2024-01-02,6,6,6,6,6\n,2024-01-02,7,7,7,7,7\n"
+        "A,2024-01-03,6,6,6,6,6\n  ,2024-01-03,7,7,7,7,7\n,,,,,,\n"
+    )
+    buffer = io.BytesIO()
+    pd.read_csv(io.StringIO(text)).to_parquet(buffer)
+    loaded = load({f"table.{kind}": text if kind == "csv" else buffer.getvalue()})
+    assert loaded.bars["close"].tolist() == [6.0, 6.0]
+    assert loaded.findings["check"].tolist() == ["blank_symbol"] * 3
+    assert set(loaded.findings["symbol"]) == {f"table.{kind}"}
+
+
 def test_missing_assets_are_named_with_the_folder(load: Callable[..., Loaded], tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no bars for 2 of 3 assets: B, C") as caught:
         load({"A.csv": PLAIN}, "A,a,crypto,,,", "B,b,crypto,,,", "C,c,crypto,,,")
@@ -174,6 +260,8 @@ def test_without_a_folder_it_says_how_to_get_bars(folder: str | None, write_univ
         files.load(_config(Path(folder) if folder else None), assets)
     assert "DATA=DIR" in str(caught.value)
     assert "data.source=synthetic" in str(caught.value)
+    assert "one CSV per symbol (date, open, high, low, close, volume)" in str(caught.value)
+    assert "`files` or `yahoo`" in str(caught.value)
 
 
 def test_daily_and_minute_bars_are_not_mixed(load: Callable[..., Loaded]) -> None:

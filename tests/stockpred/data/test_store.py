@@ -59,5 +59,21 @@ def test_a_missing_file_is_found(tmp_path: Path) -> None:
 
 def test_where_nothing_can_be_written_it_says_so(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="cannot write prepared bars"):
+    with pytest.raises(UserError, match="cannot be written: Not a directory") as caught:
         store.write(tmp_path / "file" / "prepared", _fill("bars"), {})
+    assert caught.value.where == str(tmp_path / "file" / "prepared")
+    assert caught.value.fix
+
+
+def test_who_lost_the_run_meanwhile_leaves_the_other_ones_store(tmp_path: Path) -> None:
+    store.write(tmp_path / "prepared", _fill("of the live attempt"), {})
+    calls = iter([None, UserError("another attempt holds this run")])
+
+    def guard() -> None:
+        if (refusal := next(calls)) is not None:
+            raise refusal
+
+    with pytest.raises(UserError, match="another attempt"):
+        store.write(tmp_path / "prepared", _fill("of a zombie"), {}, guard)
+    assert (tmp_path / "prepared" / "a.txt").read_text() == "of the live attempt"
+    assert [path.name for path in tmp_path.iterdir()] == ["prepared"]

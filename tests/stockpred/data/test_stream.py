@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from stockpred.data import stream as stream_module
 from stockpred.data.stream import WindowStream
 
 
@@ -94,6 +95,34 @@ def test_every_target_is_scored_once_over_all_parts(stream: WindowStream, num_pa
     ]
     positions = torch.cat(scored).numpy()
     assert len(np.unique(positions)) == len(positions) == stream.num_scored(split)
+
+
+@pytest.mark.parametrize(("score_stride", "least"), [(None, 7), (1, 8), (8, 1)])
+@pytest.mark.parametrize("stride", [1, 8, 100])
+def test_what_a_scored_bar_sees_has_nothing_to_do_with_the_training_stride(
+    stride: int, score_stride: int | None, least: int
+) -> None:
+    dataset = _make_dataset([100], [0])
+    stream = WindowStream(dataset, context_length=8, stride=stride, seed=0, score_stride=score_stride)
+    for split in ("validation", "test"):
+        for batch in stream.scored(split, 0, 1, 4):
+            _, seen_before = torch.nonzero(batch["mask"], as_tuple=True)
+            assert (seen_before + 1).min() >= least  # the embargo of ten bars is longer than the context
+
+
+def test_scoring_windows_are_made_when_they_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[str] = []
+    really = stream_module.Windows
+
+    def counted(dataset: Any, split: str, *rest: int) -> Any:
+        made.append(split)
+        return really(dataset, split, *rest)
+
+    monkeypatch.setattr(stream_module, "Windows", counted)
+    own = _stream(seed=1)
+    for _ in range(2):
+        next(own.evaluation(0, 1, 4))
+    assert made == ["train", "validation"]
 
 
 def test_evaluation_is_on_validation(stream: WindowStream) -> None:

@@ -44,6 +44,27 @@ def test_the_same_seed_and_symbol_give_the_same_bars_in_any_company(
     assert not synthetic.load(other, alone).bars["close"].equals(one["close"])
 
 
+def test_more_bars_only_append(make_experiment: MakeExperiment, write_universe: WriteUniverse) -> None:
+    assets = universe.read(write_universe("C,coin,crypto,,,", "EQ,stock,us_equity,,,"))
+    short, long = (
+        synthetic.load(make_experiment(assets.path, data__synthetic__num_bars=count).data, assets).bars
+        for count in (300, 500)
+    )
+    for symbol in assets.symbols:
+        own, longer = (bars[bars["symbol"] == symbol].reset_index(drop=True) for bars in (short, long))
+        pd.testing.assert_frame_equal(own, longer[:300])
+
+
+def test_the_last_returns_do_not_undo_the_first(
+    make_experiment: MakeExperiment, write_universe: WriteUniverse
+) -> None:
+    assets = universe.read(write_universe(*(f"C{n},coin,crypto,,," for n in range(200))))
+    bars = synthetic.load(make_experiment(assets.path, data__synthetic__num_bars=250).data, assets).bars
+    log_close = np.log(bars["close"].to_numpy().reshape(200, 250))
+    first, last = log_close[:, 199] - log_close[:, 0], log_close[:, 249] - log_close[:, 199]
+    assert stats.pearsonr(first, last).pvalue > 0.001
+
+
 def test_candles_are_valid_and_the_checks_leave_none_out(bars: pd.DataFrame) -> None:
     assert (bars["low"] <= bars[["open", "close"]].min(axis=1)).all()
     assert (bars["high"] >= bars[["open", "close"]].max(axis=1)).all()

@@ -19,7 +19,7 @@ def make_dataset(lengths: list[int], first_days: list[int], num_days: int = 100)
     cuts = (num_days * 6 // 10, num_days * 7 // 10, num_days * 8 // 10, num_days * 9 // 10)
     codebook = np.zeros((max(count, 2), len(FEATURES)), np.float32)
     return Dataset(
-        tokens=np.arange(count, dtype=np.int32),
+        tokens=np.arange(count, dtype=np.uint16),
         segment_start=starts.astype(np.int64),
         segment_length=np.array(lengths, np.int64),
         segment_asset=np.arange(num_segments, dtype=np.int32),

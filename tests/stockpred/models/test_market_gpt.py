@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from stockpred import size
 from stockpred.config import ModelConfig
 from stockpred.models import market_gpt
 
@@ -119,16 +120,15 @@ def test_the_cases_have_their_published_sizes(case: str) -> None:
         d_ff=d_ff,
         token_embedding="table",
     )
-    size = market_gpt.count_parameters(asked, vocab_size, num_assets=100, num_categories=5)
-    assert size / 1e6 == pytest.approx(millions, rel=0.03)
+    counted = size.count(asked, vocab_size, num_assets=100, num_categories=5)
+    assert counted / 1e6 == pytest.approx(millions, rel=0.03)
 
 
 @pytest.mark.parametrize("token_embedding", ["candle", "table"])
 def test_the_size_counted_without_allocating_is_the_size_built(token_embedding: str) -> None:
     asked = config(token_embedding=token_embedding)
-    assert market_gpt.count_parameters(asked, VOCAB_SIZE, 3, 2) == market_gpt.num_parameters(
-        build(token_embedding=token_embedding)
-    )
+    built = build(token_embedding=token_embedding)
+    assert size.count(asked, VOCAB_SIZE, 3, 2) == sum(weight.numel() for weight in built.parameters())
 
 
 def test_operations_per_token_follow_the_formula_of_palm() -> None:

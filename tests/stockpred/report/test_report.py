@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
-from hpc import records
+from hpc import records, text
+from hpc.errors import UserError
 from hpc.ledger import Ledger
 from hpc.paths import RunPaths
 from stockpred import evaluate
 from stockpred.data.dataset import Dataset
 from stockpred.metrics import Estimate
-from stockpred.report import curves
+from stockpred.report import curves, pictures
 from stockpred.report.build import build_report
 from stockpred.report.verdict import parameters, signed, verdict
 from stockpred.results import Evaluated, TestResults
@@ -180,6 +183,17 @@ def test_the_page_tells_the_verdict_the_rivals_and_the_attempts(
 
 
 @pytest.mark.usefixtures("results_of_run")
+def test_the_attempt_that_writes_the_report_says_how_long_it_ran_and_waited(paths: RunPaths) -> None:
+    kept = [row for row in records.read_rows(paths.events) if row.get("attempt") != 3]
+    begin = time.time() - 7300.0
+    started = {"time": begin, "kind": "attempt_started", "attempt": 3, "job_id": "78", "nodes": ["gpu9"]}
+    records.write_rows(paths.events, [*kept, started])
+    words = Page(build_report(paths, is_conclusion=True).read_text()).words
+    waited = text.duration(begin - 2065.0)
+    assert re.search(rf"78 gpu9 0 \S+ trained to the end 2h 0[12]m {waited}", words), words
+
+
+@pytest.mark.usefixtures("results_of_run")
 def test_synthetic_bars_and_warnings_of_the_run_are_said_before_anything_else(paths: RunPaths) -> None:
     records.write_json(paths.data_info, {**DATA_INFO, "source": "synthetic"})
     Ledger(paths.events).append("warning", text="2 GPUs were requested but training ran on the CPU")
@@ -207,6 +221,49 @@ def test_an_empty_run_gets_a_page_that_says_there_is_no_verdict(paths: RunPaths)
 def test_a_file_that_is_missing_costs_only_its_section(paths: RunPaths, missing: str) -> None:
     getattr(paths, missing).unlink()
     assert "market_gpt" in Page(build_report(paths).read_text()).words
+
+
+@pytest.mark.parametrize("damaged", ["test_results", "predictions", "tokenizer"])
+@pytest.mark.parametrize("content", [b"", b"{}", b"PAR1 and then nothing"])
+@pytest.mark.usefixtures("results_of_run")
+def test_a_file_that_is_damaged_or_of_another_version_is_left_out_with_a_note(
+    paths: RunPaths, damaged: str, content: bytes
+) -> None:
+    path = getattr(paths, damaged)
+    path.write_bytes(content)
+    words = Page(build_report(paths).read_text()).words
+    assert f"Left out: {path.name}" in words
+    assert ("no verdict yet" in words) == (damaged == "test_results")
+
+
+@pytest.mark.usefixtures("results_of_run")
+def test_results_and_predictions_with_other_columns_are_left_out_with_a_note(paths: RunPaths) -> None:
+    results = records.read_json(paths.test_results)
+    records.write_json(paths.test_results, {key: results[key] for key in results if key != "curve_levels"})
+    pd.read_parquet(paths.predictions).drop(columns="q05").to_parquet(paths.predictions)
+    words = Page(build_report(paths).read_text()).words
+    assert "Left out: test_results.json" in words
+    assert "Left out: predictions.parquet" in words
+
+
+def test_calibration_is_drawn_for_the_model_alone_where_the_rival_has_no_curve(
+    results_of_run: TestResults,
+) -> None:
+    (both,) = pictures.calibration(results_of_run)
+    silent = [replace(rival, coverage_curve=None) for rival in results_of_run.rivals]
+    (alone,) = pictures.calibration(replace(results_of_run, rivals=tuple(silent)))
+    best = results_of_run.rival(results_of_run.best_crps_rival).label
+    assert (best in both.svg, best in alone.svg) == (True, False)
+    assert results_of_run.model.label in alone.svg
+
+
+def test_no_report_is_written_by_an_attempt_that_lost_its_run(paths: RunPaths) -> None:
+    def lost() -> None:
+        raise UserError("another attempt holds this run")
+
+    with pytest.raises(UserError, match="another attempt"):
+        build_report(paths, guard=lost)
+    assert not paths.report.exists()
 
 
 def test_hostile_symbols_stay_text(paths: RunPaths, make_market: MakeMarket) -> None:

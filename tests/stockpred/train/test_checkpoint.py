@@ -15,10 +15,7 @@ from hpc.errors import UserError
 from stockpred.train import checkpoint
 
 CPU = torch.device("cpu")
-
-
-def unguarded() -> None:
-    pass
+unguarded = checkpoint.unguarded
 
 
 def save(root: Path, step: int, *, keep: int = 3, guard: Callable[[], None] = unguarded) -> None:
@@ -129,6 +126,19 @@ def test_a_disk_that_takes_no_more_is_said_plainly_and_the_old_stays(tmp_path: P
     assert "make room" in result.stdout
     assert checkpoint.find_newest(tmp_path / "step").step == 10
     assert checkpoint.load_best(tmp_path / "best").step == 10
+    assert list(tmp_path.glob("*/*tmp*")) == [], "what was half-written takes room"
+
+
+def test_an_error_of_the_gpu_during_a_save_is_not_blamed_on_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_arguments: object) -> None:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr(torch, "save", fail)
+    with pytest.raises(RuntimeError, match="illegal memory access"):
+        save(tmp_path, 10)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_best_weights_are_replaced_and_damage_is_noticed(tmp_path: Path) -> None:
@@ -138,10 +148,55 @@ def test_the_best_weights_are_replaced_and_damage_is_noticed(tmp_path: Path) -> 
     best = checkpoint.load_best(tmp_path)
     assert (best.step, best.metric, best.value) == (30, "cross_entropy", 0.7)
     assert torch.equal(best.networks["model"]["weight"], torch.full((2,), 0.7))
-    (file,) = tmp_path.glob("*.pt")
+    (file,) = tmp_path.glob("step_30-*.pt")
     flip(file)
     with pytest.raises(UserError, match="does not match its checksum"):
         checkpoint.load_best(tmp_path)
+
+
+def save_best(root: Path, step: int) -> None:
+    weights = {"model": {"weight": torch.full((2,), float(step))}}
+    checkpoint.save_best(root, step, weights, metric="loss", value=1.0 / step, guard=unguarded)
+
+
+def steps_in(best: Path) -> list[int]:
+    return sorted(int(path.name.removeprefix("step_").split("-")[0]) for path in best.glob("*.pt"))
+
+
+def test_best_weights_stay_while_a_checkpoint_may_need_them(tmp_path: Path) -> None:
+    best, checkpoints = tmp_path / "best", tmp_path / "checkpoints"
+    contents = {"state": {}}
+    for step, best_step in ((10, 8), (20, 8), (30, 27), (40, 36)):
+        save_best(best, best_step) if best_step not in steps_in(best) else None
+        about = {"best_step": best_step}
+        checkpoint.save(checkpoints, step, contents, about=about, keep=2, guard=unguarded)
+        save_best(best, step + 1)
+        assert best_step in steps_in(best)
+        checkpoint.return_to_best(best, best_step, metric="loss", value=1.0 / best_step, guard=unguarded)
+        checkpoint.prune_best(best, checkpoints)
+    assert steps_in(best) == [27, 36]
+    assert checkpoint.load_best(best).step == 36
+
+
+def test_the_best_weights_of_an_erased_future_give_way_to_those_of_the_checkpoint(tmp_path: Path) -> None:
+    for step in (10, 20):
+        save_best(tmp_path, step)
+    assert checkpoint.return_to_best(tmp_path, 10, metric="loss", value=0.1, guard=unguarded)
+    best = checkpoint.load_best(tmp_path)
+    assert (best.step, best.metric, best.value) == (10, "loss", 0.1)
+    assert torch.equal(best.networks["model"]["weight"], torch.full((2,), 10.0))
+    checkpoint.prune_best(tmp_path, tmp_path / "none")
+    assert steps_in(tmp_path) == [10]
+
+
+def test_best_weights_that_are_lost_or_damaged_are_not_replaced_by_others(tmp_path: Path) -> None:
+    for step in (10, 20):
+        save_best(tmp_path, step)
+    flip(next(tmp_path.glob("step_10-*.pt")))
+    assert not checkpoint.return_to_best(tmp_path, 10, metric="loss", value=0.1, guard=unguarded)
+    with pytest.raises(UserError, match="no usable best"):
+        checkpoint.load_best(tmp_path)
+    assert checkpoint.return_to_best(tmp_path, None, metric="loss", value=None, guard=unguarded)
 
 
 def test_a_pickle_of_code_is_not_loaded(tmp_path: Path) -> None:

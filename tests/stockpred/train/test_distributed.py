@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 import torch
 import toy_core
 
-from hpc.errors import UserError
+from hpc.errors import ExitCode, UserError
 from hpc.jobenv import JobEnv
 from hpc.paths import RunPaths
 from stockpred.train import distributed
@@ -42,7 +43,17 @@ def test_a_rank_whose_fellows_never_come_says_so(tmp_path: Path) -> None:
             program, env=environ | {"RANK": rank}, capture_output=True, text=True, check=False, timeout=60
         )
         assert result.returncode == 1, result.stderr
-        assert f"rank {rank} of 2 waited 1 s for the others in vain" in result.stdout
+        waited = re.search(rf"rank {rank} of 2: waited (\d+) s for the others in vain", result.stdout)
+        assert waited, result.stdout
+        assert 1 <= int(waited[1]) < 20
+
+
+def test_ranks_that_met_but_cannot_talk_do_not_say_that_they_waited(tmp_path: Path) -> None:
+    ranks = toy_core.launch(tmp_path, 2, 1, {"max_steps": 2}, {}, GLOO_SOCKET_IFNAME="nosuchnet0")
+    outputs = [rank.communicate(timeout=60)[0] for rank in ranks]
+    assert [rank.returncode for rank in ranks] == [1, 1], outputs
+    assert any("the process group could not be formed" in output for output in outputs), outputs
+    assert not any("waited" in output for output in outputs), outputs
 
 
 AFTERWARDS = """
@@ -79,13 +90,57 @@ def test_no_thread_of_the_group_outlives_it(tmp_path: Path, bad_step: int | None
 
 
 def test_threads_are_what_the_launcher_says_else_a_fair_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: set(range(12)))
     monkeypatch.setenv("SLURM_CPUS_PER_TASK", "7")
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     assert distributed.num_threads(env_of(0, 2)) == 7
+    monkeypatch.setenv("SLURM_CPUS_PER_TASK", "64")
+    assert distributed.num_threads(env_of(0, 2)) == 12
     monkeypatch.delenv("SLURM_CPUS_PER_TASK")
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: set(range(12)))
     assert distributed.num_threads(env_of(0, 4)) == 3
     assert distributed.num_threads(env_of(0, 64)) == 1
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_a_gpu_whose_driver_is_there_but_which_torch_cannot_see_ends_the_job(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    driver = tmp_path / "version"
+    driver.write_text("NVRM version: NVIDIA UNIX x86_64 Kernel Module  550.54\n")
+    monkeypatch.setattr(distributed, "NVIDIA_DRIVER", driver)
+    built = torch.version.cuda or "built without CUDA"
+    with pytest.raises(UserError, match=built) as caught:
+        distributed.choose_device("auto", env_of(0, 1))
+    assert "training.device=cpu" in str(caught.value)
+    assert distributed.choose_device("cpu", env_of(0, 1)).type == "cpu"
+
+
+GPU = torch.device("cuda", 0)
+
+
+@pytest.mark.parametrize(
+    ("gpus", "device", "warning"),
+    [
+        (["a 1", "a 2", "b 1"], "cuda", None),
+        (["a 1", "a 1"], "cpu", distributed.SHARED_GPU),
+        (["a 1", None], "cpu", distributed.SHARED_GPU),
+        ([None, None], "cpu", distributed.NO_GPU),
+    ],
+)
+def test_automatic_ranks_take_gpus_only_where_each_has_its_own(
+    gpus: list[str | None], device: str, warning: str | None
+) -> None:
+    for gpu in gpus:
+        first = GPU if gpu else torch.device("cpu")
+        found, told = distributed.own_device(first, "auto", gpus)
+        assert (found.type, told) == (device, warning)
+
+
+def test_ranks_that_insist_on_cuda_do_not_share_a_gpu() -> None:
+    with pytest.raises(UserError, match="2 ranks share 1 GPU") as caught:
+        distributed.own_device(GPU, "cuda", ["a 1", "a 1"])
+    assert caught.value.exit_code == ExitCode.USAGE
+    assert distributed.own_device(GPU, "cuda", ["a 1", "a 2"]) == (GPU, None)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")

@@ -53,7 +53,14 @@ def test_a_gradient_that_overflows_half_precision_is_skipped_and_the_scale_halve
     assert optimizer.scaler.get_scale() == scale / 2
 
 
-def test_automatic_precision_is_full_on_the_cpu_and_half_on_a_gpu() -> None:
+@pytest.mark.parametrize(("computes_in_bf16", "chosen"), [(True, "bf16"), (False, "fp16")])
+def test_automatic_precision_is_full_on_the_cpu_and_the_half_that_a_gpu_computes_in(
+    monkeypatch: pytest.MonkeyPatch, computes_in_bf16: bool, chosen: str
+) -> None:
+    def is_supported(including_emulation: bool = True) -> bool:
+        return including_emulation or computes_in_bf16
+
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", is_supported)
+    assert choose_precision("auto", torch.device("cuda")) == chosen
     assert choose_precision("auto", CPU) == "fp32"
-    assert choose_precision("auto", torch.device("cuda")) == "bf16"
     assert choose_precision("fp16", CPU) == "fp16"

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
-from hpc import records
+from hpc import lease, records
 from hpc.errors import UserError
 from hpc.paths import RunPaths
 from stockpred.train.cadence import Cadence
+from stockpred.train.checkpoint import Guard, unguarded
 from stockpred.train.tracking import MetricsLog, Progress, Tracker
-
-
-def unguarded() -> None:
-    pass
 
 
 def test_patience_counts_evaluations_since_the_best() -> None:
@@ -51,6 +50,38 @@ def test_no_row_is_written_by_an_attempt_that_lost_its_run(tmp_path: Path) -> No
     assert not RunPaths(tmp_path).metrics.exists()
 
 
+def begun_progress(paths: RunPaths, guard: Guard) -> Progress:
+    cadence = Cadence(num_samples=320, global_batch=32, total_steps=100, evaluations_per_epoch=1.0)
+    progress = Progress(paths, cadence, 1, guard)
+    progress.begin_after(0)
+    return progress
+
+
+def test_a_disk_that_refuses_the_progress_does_not_end_the_training(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    paths = RunPaths(tmp_path)
+    paths.status.mkdir()
+    progress = begun_progress(paths, unguarded)
+    progress.tick(1, Tracker(), is_last=True)
+    assert "cannot tell the progress" in caplog.text
+    paths.status.rmdir()
+    progress.tick(2, Tracker(), is_last=True)
+    assert records.read_json(paths.status)["step"] == 2
+
+
+def test_an_attempt_that_lost_its_run_ends_at_its_next_sign_of_progress(tmp_path: Path) -> None:
+    paths = RunPaths(tmp_path)
+    mine, other = lease.new(attempt=1, job_id="1"), lease.new(attempt=2, job_id="2")
+    progress = begun_progress(paths, functools.partial(lease.check, paths.lease, mine.token))
+    records.write_json(paths.lease, asdict(mine))
+    progress.tick(1, Tracker(), is_last=True)
+    records.write_json(paths.lease, asdict(other))
+    with pytest.raises(UserError, match="another attempt"):
+        progress.tick(2, Tracker(), is_last=True)
+    assert records.read_json(paths.status)["step"] == 1
+
+
 def test_tensorboard_that_is_not_installed_is_said_plainly(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -63,7 +94,7 @@ def test_tensorboard_that_is_not_installed_is_said_plainly(
 def test_speed_and_remaining_time_follow_the_clock(tmp_path: Path) -> None:
     now = 1000.0
     cadence = Cadence(num_samples=320, global_batch=32, total_steps=100, evaluations_per_epoch=1.0)
-    progress = Progress(RunPaths(tmp_path), cadence, attempt=2, clock=lambda: now)
+    progress = Progress(RunPaths(tmp_path), cadence, 2, unguarded, clock=lambda: now)
     progress.begin_after(20)
     for step in range(21, 61):
         now += 0.25
