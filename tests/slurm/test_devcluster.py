@@ -85,6 +85,7 @@ def test_an_urgent_job_preempts_and_the_victim_is_requeued(cluster: Cluster, tmp
 
     submit(cluster, "-p", "urgent", *whole_node, body="echo ran", log=urgent_log)
     wait_until(lambda: state(cluster, victim) == ("PENDING", "BeginTime"), timeout_s=40)
+    time.sleep(3)  # within the second of its requeue a restart is refused: the credential is just revoked
     cluster.run("scontrol", "update", f"JobId={victim}", "StartTime=now")
     wait_until(lambda: "ready 1" in log.read_text(), timeout_s=40)
     cluster.run("scancel", victim)
