@@ -47,8 +47,9 @@ def _facts(files: RunFiles) -> Iterator[tuple[str, str]]:
 
 
 def _splits(info: dict[str, Any]) -> Table:
-    columns = heads("split", "scored from", "to", "context from", "windows", "scored bars", words=("split",))
-    windows = info.get("windows") or {}
+    names = ("split", "scored from", "to", "context from", "windows", "scored bars", "left out")
+    columns = heads(*names, words=("split",))
+    windows, left_out = info.get("windows") or {}, info.get("left_out") or {}
     rows = [
         line(
             [
@@ -58,6 +59,7 @@ def _splits(info: dict[str, Any]) -> Table:
                 _date(part.get("context_start_date")),
                 _count(windows.get(name, {}).get("windows")),
                 _count(windows.get(name, {}).get("targets")),
+                _count(left_out.get(name)),
             ]
         )
         for name, part in (info.get("splits") or {}).items()
