@@ -14,7 +14,7 @@ from hpc.ledger import History, Ledger
 from hpc.parse import QueuedJob
 from hpc.records import Row
 from hpc.runs import Run, open_run
-from hpc.states import Phase, explain_reason, explain_state
+from hpc.states import RESUBMIT, Phase, explain_reason, explain_state
 
 QUEUE_EVERY_S = 30.0
 QUEUE_BETWEEN_ATTEMPTS_S = 2.0
@@ -24,7 +24,6 @@ SILENT_S = 300.0
 FRESH_HOLD_S = 3.0
 """A job restarted within the second of its requeue is killed: its nodes have just revoked its credential."""
 SLURM_SAYS = "Slurm: "
-SUBMIT_AGAIN = "submit again: the run continues from its newest checkpoint"
 
 
 class RunState(StrEnum):
@@ -211,7 +210,7 @@ def _state(history: History, evidence: Evidence) -> State:
     if history.is_over and last is not None:
         return _stopped(last.cause or "unknown", last.why or "")
     if history.is_cancelled and not _is_alive(evidence):
-        return RunState.CANCELLED, "it was cancelled", SUBMIT_AGAIN
+        return RunState.CANCELLED, "it was cancelled", RESUBMIT
     if history.executor == "slurm":
         return _state_in_slurm(history, evidence)
     return _state_here(history, evidence)
@@ -231,7 +230,7 @@ def _finished(history: History, evidence: Evidence) -> State:
 
 def _stopped(cause: str, why: str) -> State:
     if cause == "cancelled":
-        return RunState.CANCELLED, why, SUBMIT_AGAIN
+        return RunState.CANCELLED, why, RESUBMIT
     remedy = explain_state(cause.removeprefix(SLURM_SAYS)).meaning.remedy if SLURM_SAYS in cause else None
     return RunState.FAILED, f"{cause}: {why}" if why else cause, remedy or "read the log: hpc logs"
 
@@ -251,7 +250,7 @@ def _state_in_slurm(history: History, evidence: Evidence) -> State:
     if phase is Phase.ENDED:
         meaning = explain_state(job.state).meaning
         if job.state.startswith("CANCELLED"):
-            return RunState.CANCELLED, meaning.sentence, SUBMIT_AGAIN
+            return RunState.CANCELLED, meaning.sentence, RESUBMIT
         return RunState.FAILED, meaning.sentence, meaning.remedy
     return _running(history, evidence)
 
@@ -265,7 +264,7 @@ def _not_in_queue(history: History, evidence: Evidence) -> State:
     changed = max(history.submitted, (last.ended or 0.0) if last else 0.0)
     if not is_open and evidence.now - changed < GRACE_S:
         return RunState.BETWEEN, "the next attempt is about to be queued", None
-    return RunState.LOST, f"Slurm knows nothing of job {history.job_id} any more", SUBMIT_AGAIN
+    return RunState.LOST, f"Slurm knows nothing of job {history.job_id} any more", RESUBMIT
 
 
 def _state_here(history: History, evidence: Evidence) -> State:
@@ -276,7 +275,7 @@ def _state_here(history: History, evidence: Evidence) -> State:
     has_begun = last is not None and last.ended is None and last.started > history.submitted
     if not has_begun and evidence.now - changed < GRACE_S:
         return RunState.STARTING, "the local processes are starting", None
-    return RunState.LOST, "its local processes are gone", SUBMIT_AGAIN
+    return RunState.LOST, "its local processes are gone", RESUBMIT
 
 
 def _running(history: History, evidence: Evidence) -> State:

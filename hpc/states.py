@@ -27,7 +27,7 @@ class Explanation:
 
 @dataclass(frozen=True)
 class State:
-    """The phase of a Slurm state and what it means. ``is_success`` holds for COMPLETED alone."""
+    """The phase of a Slurm state and what it means."""
 
     phase: Phase
     meaning: Explanation
@@ -37,7 +37,7 @@ class State:
         return self.phase is Phase.ENDED
 
 
-_RESUBMIT = "submit again: the run continues from its newest checkpoint"
+RESUBMIT = "submit again: the run continues from its newest checkpoint"
 _LOGS = "read the log: make logs CASE=NAME"
 
 
@@ -73,13 +73,13 @@ STATES = {
     ),
     "COMPLETING": _state(Phase.LEAVING, "The job is leaving its nodes."),
     "COMPLETED": _state(Phase.ENDED, "The job ended well."),
-    "CANCELLED": _state(Phase.ENDED, "The job was cancelled.", _RESUBMIT),
+    "CANCELLED": _state(Phase.ENDED, "The job was cancelled.", RESUBMIT),
     "FAILED": _state(Phase.ENDED, "The job ended with an error.", _LOGS),
-    "TIMEOUT": _state(Phase.ENDED, "The job reached its time limit and was not requeued.", _RESUBMIT),
+    "TIMEOUT": _state(Phase.ENDED, "The job reached its time limit and was not requeued.", RESUBMIT),
     "DEADLINE": _state(Phase.ENDED, "The job's --deadline passed.", "submit again without --deadline"),
-    "PREEMPTED": _state(Phase.ENDED, "A job of higher priority took the nodes.", _RESUBMIT),
-    "NODE_FAIL": _state(Phase.ENDED, "A node failed.", _RESUBMIT),
-    "BOOT_FAIL": _state(Phase.ENDED, "A node did not boot.", _RESUBMIT),
+    "PREEMPTED": _state(Phase.ENDED, "A job of higher priority took the nodes.", RESUBMIT),
+    "NODE_FAIL": _state(Phase.ENDED, "A node failed.", RESUBMIT),
+    "BOOT_FAIL": _state(Phase.ENDED, "A node did not boot.", RESUBMIT),
     "OUT_OF_MEMORY": _state(
         Phase.ENDED,
         "The job used more memory than it asked for.",
@@ -149,8 +149,8 @@ REASONS = {
     "Prolog": Explanation("The nodes' prolog is running.", "wait"),
     "NonZeroExitCode": Explanation("The job ended with an error.", _LOGS),
     "RaisedSignal": Explanation("A signal ended the job.", _LOGS),
-    "TimeLimit": Explanation("The job reached its time limit.", _RESUBMIT),
-    "NodeFailure": Explanation("A node failed.", _RESUBMIT),
+    "TimeLimit": Explanation("The job reached its time limit.", RESUBMIT),
+    "NodeFailure": Explanation("A node failed.", RESUBMIT),
     "OutOfMemory": Explanation(
         "The job used more memory than it asked for.", "raise resources.memory_gb_per_gpu"
     ),
@@ -159,7 +159,7 @@ REASONS = {
     ),
     "BurstBufferResources": Explanation("The job waits for the burst buffer.", "wait"),
     "FrontEndDown": Explanation("No front end is up to run the job.", "wait"),
-    "InactiveLimit": Explanation("The job was inactive for too long.", _RESUBMIT),
+    "InactiveLimit": Explanation("The job was inactive for too long.", RESUBMIT),
     "JobArrayTaskLimit": Explanation("The array runs as many tasks at once as it may.", "wait"),
     "WaitingForScheduling": Explanation("Slurm has not looked at the job yet."),
     "BurstBufferStageIn": Explanation("Files are being copied to the burst buffer.", "wait"),
@@ -172,11 +172,8 @@ REASONS = {
     "RequiresReservation": Explanation(
         "The partition starts only jobs with a reservation.", "resources.extra.reservation=NAME"
     ),
-    "SystemFailure": Explanation("Slurm, a file system or the network failed.", _RESUBMIT),
+    "SystemFailure": Explanation("Slurm, a file system or the network failed.", RESUBMIT),
 }
-
-NEVER_STARTS = ("DependencyNeverSatisfied", "PartitionTimeLimit", "PartitionNodeLimit", "BadConstraints")
-"""Reasons that waiting does not mend."""
 
 _UNIT_OF_LIMIT = {
     "cpu": "CPUs",

@@ -88,28 +88,16 @@ def write_run(plan: Plan) -> None:
     """Write what was asked for into the run directory."""
     paths = plan.paths
     make_log_directory(paths)
-    try:
+    with _writing(paths.root):
         records.write_text(paths.config, plan.config_text)
         records.write_json(paths.plan, plan.to_json())
         records.write_json(paths.provenance, runs.provenance(plan.root))
         records.write_text(paths.job_script, plan.script)
-    except OSError as error:
-        raise UserError(
-            f"the run directory cannot be written: {error.strerror}",
-            where=str(paths.root),
-            fix="free some space or choose a directory that you may write to",
-        ) from None
 
 
 def make_log_directory(paths: RunPaths) -> None:
-    try:
+    with _writing(paths.logs):
         paths.logs.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            f"the run directory cannot be made: {error.strerror}",
-            where=str(paths.logs),
-            fix="free some space or work in a directory that you may write to",
-        ) from None
 
 
 def is_alive(paths: RunPaths, history: History) -> bool:
@@ -212,27 +200,35 @@ def _clean_environment(root: Path) -> Iterator[None]:
 def _alone(paths: RunPaths) -> Iterator[None]:
     """Let one submit of a run work at a time; a mark that a killed submit left grows stale."""
     mark = paths.root.with_name(f".{paths.run_id}.submitting")
-    try:
+    with _writing(mark.parent):
         mark.parent.mkdir(parents=True, exist_ok=True)
         records.clear_if_older(mark, SUBMITTING_S)
-        os.close(os.open(mark, os.O_CREAT | os.O_EXCL))
-    except FileExistsError:
-        raise UserError(
-            "another submit of this run is under way",
-            where=str(mark),
-            fix="wait for it; a mark that a killed submit left is ignored after two minutes",
-            exit_code=ExitCode.REFUSED,
-        ) from None
-    except OSError as error:
-        raise UserError(
-            f"the runs directory cannot be written: {error.strerror}",
-            where=str(mark.parent),
-            fix="work in a directory that you may write to",
-        ) from None
+        try:
+            os.close(os.open(mark, os.O_CREAT | os.O_EXCL))
+        except FileExistsError:
+            raise UserError(
+                "another submit of this run is under way",
+                where=str(mark),
+                fix="wait for it; a mark that a killed submit left is ignored after two minutes",
+                exit_code=ExitCode.REFUSED,
+            ) from None
     try:
         yield
     finally:
         mark.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _writing(directory: Path) -> Iterator[None]:
+    """Turn what the file system refuses into one clear error."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"the directory cannot be written: {error.strerror}",
+            where=str(directory),
+            fix="free some space or work in a directory that you may write to",
+        ) from None
 
 
 def _last_line(text: str) -> str:
