@@ -91,7 +91,8 @@ def _bars_are_here(plan: Plan) -> Iterator[Check]:
     if source != "files":
         return
     how = (
-        f"give their directory: make submit CASE={plan.case} DATA=DIR (hpc submit {plan.case} data.dir=DIR); "
+        "fetch them with any downloader, one CSV or Parquet per asset, and give their directory: "
+        f"make submit CASE={plan.case} DATA=DIR (hpc submit {plan.case} data.dir=DIR); "
         "or use invented bars: data.source=synthetic"
     )
     if chosen is None:
