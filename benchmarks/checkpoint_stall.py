@@ -21,9 +21,9 @@ from comparison import in_turns, show
 from hpc import config
 from hpc.paths import RunPaths
 from hpc.records import write_text
-from stockpred.config import Experiment
 from stockpred.data.tokenizer import FEATURES
-from stockpred.models.market_gpt import MarketGPT, build
+from stockpred.experiments.next_bar import NextBarExperiment
+from stockpred.models.next_bar.market_gpt import MarketGPT, build
 from stockpred.train import checkpoint
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -32,16 +32,16 @@ KEPT = 2
 RIVAL = "torch.save"
 
 
-def experiment_of(case: str, folder: Path) -> Experiment:
+def experiment_of(case: str, folder: Path) -> NextBarExperiment:
     """Return the case's experiment as a run would read it."""
     paths = RunPaths(folder)
     write_text(
         paths.config, config.resolve(ROOT, case, preset=config.TABLE, overrides=(), cluster=None).dump()
     )
-    return Experiment.load(paths.config)
+    return NextBarExperiment.load(paths.config)
 
 
-def model_of(experiment: Experiment) -> MarketGPT:
+def model_of(experiment: NextBarExperiment) -> MarketGPT:
     """Return the experiment's model, new, for tokens that stand for no candles."""
     vocab_size = experiment.tokenizer.vocab_size
     return build(

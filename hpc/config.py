@@ -1,151 +1,32 @@
 """A case's configuration: five layers laid over one another, each value knowing where it came from.
 
 ``cases/_base/config.yaml`` < ``cases/NAME/config.yaml`` < ``slurm/clusters/CLUSTER.yaml`` (resources only)
-< the chosen preset < ``key.path=value`` on the command line. This package reads ``resources`` and ``retry``;
-the other sections belong to the training program, which is asked what it thinks of them.
+< the chosen preset < ``key.path=value`` on the command line. This package reads ``resources``, ``retry`` and
+``array``; the other sections belong to the training program, which is asked what it thinks of them.
 """
 
 from __future__ import annotations
 
 import json
-import math
-import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator
-
-from hpc import parse, shell, text, yamlfile
+from hpc import shell, text, yamlfile
 from hpc.errors import UserError, raise_all
+from hpc.sections import Array, Resources, Retry
 from hpc.yamlfile import Leaf, Tree
 
 TABLE = "table"
 """The preset that every case has: its own configuration, as it stands."""
 
 BASE = "cases/_base/config.yaml"
-EARLY_SIGNAL_S = 60.0
-"""Slurm may send --signal this much before its time (sbatch manual)."""
+EXTENDS = "extends"
+"""The key by which a case names the layer of cases/_base that its kind of experiment starts from."""
 
-OWN_SECTIONS = ("resources", "retry")
-OWNED_OPTIONS = {
-    "job-name": "the run's name",
-    "partition": "resources.partition",
-    "time": "resources.limit",
-    "nodes": "resources.nodes",
-    "ntasks": "resources.nodes and resources.gpus",
-    "ntasks-per-node": "resources.gpus",
-    "cpus-per-task": "resources.cpus_per_gpu",
-    "gres": "resources.gpus and resources.gpu_type",
-    "gpus-per-node": "resources.gpus and resources.gpu_type",
-    "account": "resources.account",
-    "qos": "resources.qos",
-    "constraint": "resources.constraint",
-    "exclude": "resources.exclude",
-    "requeue": "resources.requeue",
-    "no-requeue": "resources.requeue",
-    "signal": "resources.signal_lead_s",
-    "output": "runs/CASE/RUN_ID/logs",
-    "error": "runs/CASE/RUN_ID/logs",
-    "open-mode": "runs/CASE/RUN_ID/logs",
-    "chdir": "the workspace",
-    "array": "one run for each case",
-}
-"""Options of sbatch that ``resources.extra`` may not set, and what sets them."""
-
-
-def _limit(value: str) -> str:
-    if parse.parse_limit(value) <= 0:
-        raise ValueError("a limit of 0 would mean none; write UNLIMITED for that")
-    return value
-
-
-def _word(value: str) -> str:
-    if not re.fullmatch(r"[^\s'\"\\#]+", value):
-        raise ValueError(f"{value!r} may hold no blanks, quotes, backslashes or #")
-    return value
-
-
-Limit = Annotated[str, AfterValidator(_limit)]
-Word = Annotated[str, AfterValidator(_word)]
-PositiveInt = Annotated[int, Field(gt=0)]
-Switch = Annotated[str | None, BeforeValidator(lambda value: None if value in ("", "true") else value)]
-
-
-class Section(BaseModel):
-    """A section of this package: frozen, and without keys that nobody reads."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Resources(Section):
-    """What one job asks Slurm for; ``gpus`` per node, and one task for each GPU."""
-
-    partition: Word | None
-    limit: Limit
-    nodes: PositiveInt
-    gpus: PositiveInt
-    gpu_type: Word | None
-    gpu_request: Literal["gres", "gpus_per_node", "none"]
-    cpus_per_gpu: PositiveInt
-    memory_gb_per_gpu: PositiveInt
-    account: Word | None
-    qos: Word | None
-    constraint: Word | None
-    exclude: Word | None
-    requeue: bool
-    signal_lead_s: Annotated[int, Field(ge=0, le=65535)]
-    setup: tuple[str, ...]
-    extra: Mapping[str, Switch]
-
-    @field_validator("extra")
-    @classmethod
-    def _sets_only_free_options(cls, extra: Mapping[str, str | None]) -> Mapping[str, str | None]:
-        named = {name.replace("_", "-"): value for name, value in extra.items()}
-        for name, value in named.items():
-            if not re.fullmatch(r"[a-z][a-z0-9-]*", name):
-                raise ValueError(f"{name!r} is not an option of sbatch")
-            if name in OWNED_OPTIONS:
-                raise ValueError(f"--{name} comes from {OWNED_OPTIONS[name]}")
-            if value is not None and not re.fullmatch(r"[^'\x00-\x1f\x7f]+", value):
-                raise ValueError(f"the value of {name} may hold no single quotes and no line breaks")
-        return named
-
-    @property
-    def limit_s(self) -> float:
-        return parse.parse_limit(self.limit)
-
-    @property
-    def gets_early_signal(self) -> bool:
-        """Whether Slurm is asked for a signal before the limit: not where it could come at the very start."""
-        return 0 < self.signal_lead_s < self.limit_s - EARLY_SIGNAL_S
-
-    @property
-    def num_tasks(self) -> int:
-        return self.nodes * self.gpus
-
-    @property
-    def num_cpus_per_node(self) -> int:
-        return self.gpus * self.cpus_per_gpu
-
-    @property
-    def memory_gb_per_node(self) -> int:
-        return self.gpus * self.memory_gb_per_gpu
-
-    @property
-    def limit_min(self) -> int | None:
-        """Whole minutes, rounded up as Slurm does; None without a limit."""
-        return None if math.isinf(self.limit_s) else parse.limit_min(self.limit_s)
-
-
-class Retry(Section):
-    """When a run that was interrupted is started again."""
-
-    max_stalled_attempts: PositiveInt
-    lift_hold: bool
-    max_attempts: PositiveInt | None
+OWN_SECTIONS = ("resources", "retry", "array")
 
 
 @dataclass(frozen=True)
@@ -170,6 +51,7 @@ class Config:
     cluster: str | None
     resources: Resources
     retry: Retry
+    array: Array
     tree: dict[str, Tree]
 
     @property
@@ -232,11 +114,14 @@ def resolve(
     problems += found
     retry, found = yamlfile.validate(Retry, resolved.get("retry", {}), section="retry")
     problems += found
+    array, found = yamlfile.validate(Array, resolved.get("array", {}), section="array")
+    problems += found
     problems += _experiment_problems(resolved, case, check or ask_stockpred)
     raise_all(problems)
     assert resources is not None
     assert retry is not None
-    return Config(case, preset, cluster, resources, retry, resolved)
+    assert array is not None
+    return Config(case, preset, cluster, resources, retry, array, resolved)
 
 
 def ask_stockpred(experiment: dict[str, Any]) -> Sequence[Problem]:
@@ -260,12 +145,25 @@ def _case_layers(root: Path, case: str) -> tuple[dict[str, Tree], list[UserError
         )
     base, problems = _loaded(root, BASE)
     own, own_problems = _loaded(root, f"cases/{case}/config.yaml")
+    kind, kind_problems = _extended(root, own.pop(EXTENDS, None))
+    base, problems = yamlfile.merge(base, kind), problems + kind_problems
     if not problems:
         sections = {*base, "presets", *OWN_SECTIONS}
         own_problems += _unknown_sections(own, sections)
         for tree in _mapping(own.get("presets")).values():
             own_problems += _unknown_sections(_mapping(tree), sections - {"presets"})
     return yamlfile.merge(base, own), problems + own_problems
+
+
+def _extended(root: Path, wanted: Tree) -> tuple[dict[str, Tree], list[UserError]]:
+    """Return the layer that a case extends; none where it names none."""
+    if not isinstance(wanted, Leaf) or wanted.text is None:
+        return {}, []
+    known = sorted(path.stem for path in (root / BASE).parent.glob("*.yaml") if path.name != Path(BASE).name)
+    if wanted.text in known:
+        return _loaded(root, f"{Path(BASE).parent}/{wanted.text}.yaml")
+    what = f"there is no {wanted.text!r} to extend in {Path(BASE).parent}"
+    return {}, [UserError(what, where=wanted.origin, fix=text.suggestion(wanted.text, known))]
 
 
 def _cluster_layer(root: Path, cluster: str | None) -> tuple[dict[str, Tree], list[UserError]]:

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hpc import shell
-from hpc.config import Config, Resources
+from hpc.config import Config
+from hpc.sections import Resources
 from hpc.text import duration
 
 

@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from hpc import config, text
-from hpc.config import TABLE, Checker, Config, Resources, Retry
+from hpc.config import TABLE, Checker, Config
 from hpc.errors import UserError, raise_all
 from hpc.paths import RunPaths
 from hpc.render import Script, render
+from hpc.sections import Resources, Retry
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import jinja2
 
-from hpc.config import Resources
 from hpc.errors import UserError
+from hpc.sections import Resources
 
 _PLAIN_PATH = re.compile(r"[A-Za-z0-9_./-]+")
 _MAX_WIDTH = 100

@@ -1,7 +1,8 @@
-"""The schema of an experiment: what a case says about data, model, learner and training.
+"""What every experiment says, whatever its learner: data, model, training.
 
-Nothing has a hidden default: every value stands in ``cases/_base/config.yaml`` or in a case. Scalars arrive
-as the text that was typed and are converted here. Importing this module is quick: no torch, no numpy.
+The schema of one learner's experiments stands in ``stockpred/experiments/LEARNER.py``. Nothing has a hidden
+default: every value stands in ``cases/_base`` or in a case. Scalars arrive as the text that was typed and are
+converted here. Importing this module is quick: no torch, no numpy.
 """
 
 from __future__ import annotations
@@ -9,9 +10,9 @@ from __future__ import annotations
 import math
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from hpc import yamlfile
 from hpc.errors import raise_all
@@ -26,7 +27,34 @@ def _date(value: object) -> object:
         raise ValueError(f"{value!r} is not a date; write YYYY-MM-DD") from None
 
 
+def _split(value: object) -> object:
+    """Read three fractions or two dates."""
+    if not isinstance(value, list | tuple) or len(value) not in (2, 3):
+        raise ValueError("write three fractions, or the two dates at which validation and test begin")
+    if len(value) == 2:
+        return _rising(tuple(_date(item) for item in value))
+    try:
+        fractions = tuple(float(item) for item in value)
+    except (TypeError, ValueError):
+        raise ValueError("write three fractions, such as [0.70, 0.15, 0.15]") from None
+    if min(fractions) <= 0.0:
+        raise ValueError("train, validation and test must each have a positive share")
+    if not math.isclose(sum(fractions), 1.0, abs_tol=1e-6):
+        raise ValueError(f"train, validation and test must sum to 1, got {sum(fractions):g}")
+    return fractions
+
+
+def _rising(dates: tuple[object, ...]) -> tuple[object, ...]:
+    first, second = dates
+    if isinstance(first, date) and isinstance(second, date) and first >= second:
+        raise ValueError(f"validation must begin before the test: {first} is not before {second}")
+    return dates
+
+
 Date = Annotated[date, BeforeValidator(_date)]
+Fractions = tuple[float, float, float]
+Split = Annotated[Fractions | tuple[date, date], BeforeValidator(_split)]
+"""Shares of train, validation and test, or the first dates of validation and of test."""
 PositiveInt = Annotated[int, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 PositiveFloat = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
@@ -47,63 +75,31 @@ class SyntheticConfig(Section):
 
 
 class DataConfig(Section):
-    """Where bars come from and how time is split."""
+    """Where bars come from and how time is split; ``symbol`` picks one asset of the universe."""
 
     source: str
     dir: str | None
     universe: str
+    symbol: str | None
     start: Date | None
     end: Date | None
-    split: tuple[PositiveFloat, PositiveFloat, PositiveFloat]
-    stride: PositiveInt
-    score_stride: PositiveInt | None
+    split: Split
     max_hole_sessions: PositiveInt
     synthetic: SyntheticConfig
 
-    @field_validator("split")
-    @classmethod
-    def _fills_the_timeline(cls, split: tuple[float, float, float]) -> tuple[float, float, float]:
-        if not math.isclose(sum(split), 1.0, abs_tol=1e-6):
-            raise ValueError(f"train, validation and test must sum to 1, got {sum(split):g}")
-        return split
-
     @model_validator(mode="after")
-    def _starts_before_it_ends(self) -> DataConfig:
+    def _starts_before_it_ends(self) -> Self:
         if self.start and self.end and self.start >= self.end:
             raise ValueError(f"start {self.start} is not before end {self.end}")
         return self
 
 
-class TokenizerConfig(Section):
-    """How a bar becomes one of ``vocab_size`` tokens; spans and windows in bars."""
-
-    vocab_size: Annotated[int, Field(ge=2, le=65536)]
-    volatility_span: Annotated[int, Field(ge=2)]
-    volume_window: Annotated[int, Field(ge=2)]
-    clip: PositiveFloat
-    seed: int
-    max_fit_bars: PositiveInt
-
-
 class ModelConfig(Section):
-    """The architecture and its size."""
+    """What every architecture has; ``context_length`` in bars."""
 
     name: str
-    context_length: Annotated[int, Field(ge=2)]
-    d_model: PositiveInt
-    num_layers: PositiveInt
-    num_heads: PositiveInt
-    d_ff: PositiveInt
+    context_length: PositiveInt
     dropout: Fraction
-    asset_embed_dim: PositiveInt
-    category_embed_dim: PositiveInt
-    token_embedding: Literal["candle", "table"]
-
-    @model_validator(mode="after")
-    def _heads_share_the_width(self) -> ModelConfig:
-        if self.d_model % self.num_heads:
-            raise ValueError(f"d_model {self.d_model} cannot be divided among {self.num_heads} heads")
-        return self
 
 
 class LearnerConfig(Section):
@@ -128,7 +124,8 @@ class TrainingConfig(Section):
     beta2: Fraction
     gradient_clip: PositiveFloat
     precision: Literal["auto", "bf16", "fp16", "fp32"]
-    device: Literal["auto", "cuda", "cpu"]
+    device: Literal["auto", "cuda", "mps", "cpu"]
+    num_workers: Annotated[int, Field(ge=0)]
     patience: PositiveInt
     evaluations_per_epoch: PositiveFloat
     checkpoint_every_s: Annotated[float, Field(ge=0.0)]
@@ -143,13 +140,12 @@ class Experiment(Section):
     """One case with one preset and its overrides, ready to run."""
 
     data: DataConfig
-    tokenizer: TokenizerConfig
     model: ModelConfig
     learner: LearnerConfig
     training: TrainingConfig
 
     @classmethod
-    def load(cls, path: Path) -> Experiment:
+    def load(cls, path: Path) -> Self:
         """Read the experiment's sections of a run's ``config.yaml``; raise every problem at once."""
         tree = yamlfile.load(path)
         sections = {name: value for name, value in tree.items() if name in cls.model_fields}

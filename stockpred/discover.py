@@ -13,7 +13,8 @@ from hpc.text import suggestion
 def names(package: str) -> tuple[str, ...]:
     """Return the names of the modules in ``package``, such as ``stockpred.models``, in alphabetic order."""
     found = pkgutil.iter_modules(importlib.import_module(package).__path__)
-    return tuple(sorted(module.name for module in found if not module.name.startswith("_")))
+    modules = (module.name for module in found if not module.ispkg)
+    return tuple(sorted(name for name in modules if not name.startswith("_")))
 
 
 def load(package: str, name: str, *, where: str | None = None) -> ModuleType:

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from hpc.paths import RunPaths
-from stockpred.config import Experiment
 from stockpred.data.token_bars import Dataset, load
+from stockpred.experiments.next_bar import NextBarExperiment
 
 __all__ = ["Dataset", "load", "prepare"]
 
 
-def prepare(experiment: Experiment, paths: RunPaths, *, guard: Callable[[], None] = lambda: None) -> None:
+def prepare(
+    experiment: NextBarExperiment, paths: RunPaths, *, guard: Callable[[], None] = lambda: None
+) -> None:
     """Write tokenizer.json, asset_info.json, data_info.json, norm_stats.json and ``prepared/``.
 
     Complete prepared bars are verified and used again. Raises UserError for bars that differ from those the

@@ -8,7 +8,6 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from stockpred.config import Experiment
 from stockpred.data import bars as bar_table
 from stockpred.data.bars import Loaded
 from stockpred.data.checks import Checked
@@ -18,6 +17,7 @@ from stockpred.data.token_bars import Dataset, describe_split
 from stockpred.data.tokenizer import FEATURES
 from stockpred.data.universe import Universe
 from stockpred.data.windows import Windows, scoring_stride
+from stockpred.experiments.next_bar import NextBarExperiment
 
 Floats = npt.NDArray[np.float64]
 Rows = npt.NDArray[np.int64]
@@ -67,7 +67,7 @@ def asset_info(universe: Universe, checked: Checked, dataset: Dataset) -> dict[s
 
 
 def data_info(
-    experiment: Experiment,
+    experiment: NextBarExperiment,
     loaded: Loaded,
     checked: Checked,
     features: BarFeatures,
@@ -143,7 +143,7 @@ def _finite(value: Any) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
-def _windows(dataset: Dataset, split: str, experiment: Experiment) -> dict[str, int]:
+def _windows(dataset: Dataset, split: str, experiment: NextBarExperiment) -> dict[str, int]:
     context_length, config = experiment.model.context_length, experiment.data
     is_training = split == "train"
     stride = config.stride if is_training else scoring_stride(context_length, config.score_stride)

@@ -17,7 +17,7 @@ from hpc import records
 from hpc.errors import UserError
 from hpc.paths import RunPaths
 from stockpred import discover
-from stockpred.config import DataConfig, Experiment
+from stockpred.config import DataConfig
 from stockpred.data import bars as bar_table
 from stockpred.data import checks, describe, features, splits, store, token_bars, tokenizer, universe
 from stockpred.data.bars import Loaded
@@ -27,6 +27,7 @@ from stockpred.data.token_bars import Dataset
 from stockpred.data.tokenizer import Tokenizer
 from stockpred.data.universe import Universe
 from stockpred.data.windows import Windows
+from stockpred.experiments.next_bar import NextBarExperiment
 
 SOURCES = "stockpred.data.sources"
 Bools = npt.NDArray[np.bool_]
@@ -46,7 +47,7 @@ class Prepared:
     bars_sha256: str
 
 
-def prepare(experiment: Experiment, paths: RunPaths, *, guard: Callable[[], None]) -> None:
+def prepare(experiment: NextBarExperiment, paths: RunPaths, *, guard: Callable[[], None]) -> None:
     """See ``dataset.prepare``."""
     settings = _settings(experiment)
     if _is_complete(paths):
@@ -63,7 +64,7 @@ def prepare(experiment: Experiment, paths: RunPaths, *, guard: Callable[[], None
 
 
 def _records(
-    experiment: Experiment, prepared: Prepared, made_from: dict[str, str], paths: RunPaths
+    experiment: NextBarExperiment, prepared: Prepared, made_from: dict[str, str], paths: RunPaths
 ) -> dict[Path, Callable[[Path], None]]:
     """Return what a run tells about its bars: each file and what writes it."""
     dataset = prepared.dataset
@@ -80,9 +81,9 @@ def _records(
     }
 
 
-def build(experiment: Experiment) -> Prepared:
+def build(experiment: NextBarExperiment) -> Prepared:
     """Turn a source's bars into a dataset; everything that learns sees training dates only."""
-    assets = universe.read(Path(experiment.data.universe))
+    assets = universe.read(Path(experiment.data.universe)).restricted_to(experiment.data.symbol)
     source = discover.load(SOURCES, experiment.data.source, where="data.source")
     loaded = _within(source.load(experiment.data, assets), experiment.data)
     category_of = {asset.symbol: asset.category for asset in assets.assets}
@@ -100,7 +101,7 @@ def build(experiment: Experiment) -> Prepared:
     return Prepared(assets, loaded, checked, computed, rows, dataset, bar_table.digest(loaded.bars))
 
 
-def fit_tokenizer(computed: BarFeatures, is_training: Bools, experiment: Experiment) -> Tokenizer:
+def fit_tokenizer(computed: BarFeatures, is_training: Bools, experiment: NextBarExperiment) -> Tokenizer:
     """Fit the tokenizer on the usable bars among ``is_training``."""
     config = experiment.tokenizer
     training = computed.features_NF[computed.is_usable & is_training]
@@ -199,7 +200,7 @@ def _refuse_too_little(dataset: Dataset, context_length: int) -> None:
             )
 
 
-def _settings(experiment: Experiment) -> str:
+def _settings(experiment: NextBarExperiment) -> str:
     """Return a hash of every setting that the prepared bars depend on, the universe's content included."""
     path = Path(experiment.data.universe)
     content = {

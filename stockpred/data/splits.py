@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import date
 
 import numpy as np
 import numpy.typing as npt
 
 from hpc.errors import UserError
+from stockpred.config import Fractions
 
+Days = npt.NDArray[np.int64]
 NAMES = ("train", "validation", "test")
 
 
@@ -27,27 +29,53 @@ class SplitRange:
 
 
 def cut(
-    days: npt.NDArray[np.int64], fractions: Sequence[float], context_length: int, *, where: str | None = None
+    days: Days, split: Fractions | tuple[date, date], context_length: int, *, where: str | None = None
 ) -> dict[str, SplitRange]:
-    """Split the sorted unique ``days``: ``fractions`` of what two gaps of ``context_length`` days leave.
+    """Split the sorted unique ``days``; the embargo before validation and test is one context each.
 
-    Raises UserError where that leaves less than one day for a part.
+    ``split`` holds the fractions of what the two gaps leave, or the dates from which validation and test are
+    scored. Raises UserError where that leaves less than one day for a part.
     """
-    usable = len(days) - 2 * context_length
-    num_train, num_validation = (int(usable * fraction + 1e-9) for fraction in fractions[:2])
-    num_test = usable - num_train - num_validation
-    if usable <= 0 or min(num_train, num_validation, num_test) < 1:
-        raise UserError(
-            f"{len(days)} dates are too few: two gaps of {context_length} leave {max(usable, 0)} to split",
-            where=where,
-            fix="use more bars, or a smaller model.context_length",
-        )
-    validation_gap = num_train
-    validation = validation_gap + context_length
-    test_gap = validation + num_validation
-    test = test_gap + context_length
-    bounds = ((0, 0, num_train), (validation_gap, validation, test_gap), (test_gap, test, len(days)))
+    if len(split) == 3:
+        validation, test = _by_fractions(len(days), split, context_length)
+    else:
+        validation, test = (int(np.searchsorted(days, _ns(first))) for first in split)
+    sizes = (validation - context_length, test - context_length - validation, len(days) - test)
+    if min(sizes) < 1:
+        raise _too_few(days, split, context_length, where)
+    bounds = (
+        (0, 0, validation - context_length),
+        (validation - context_length, validation, test - context_length),
+        (test - context_length, test, len(days)),
+    )
     return {
         name: SplitRange(int(days[context]), int(days[start]), int(days[end - 1]))
         for name, (context, start, end) in zip(NAMES, bounds, strict=True)
     }
+
+
+def _by_fractions(num_days: int, fractions: Fractions, context_length: int) -> tuple[int, int]:
+    """Return the first scored day of validation and of test."""
+    usable = num_days - 2 * context_length
+    num_train, num_validation = (int(usable * fraction + 1e-9) for fraction in fractions[:2])
+    validation = num_train + context_length
+    return validation, validation + num_validation + context_length
+
+
+def _ns(day: date) -> int:
+    return int(np.datetime64(day, "ns").astype(np.int64))
+
+
+def _too_few(
+    days: Days, split: Fractions | tuple[date, date], context_length: int, where: str | None
+) -> UserError:
+    if len(split) == 3:
+        usable = max(len(days) - 2 * context_length, 0)
+        what = f"{len(days)} dates are too few: two gaps of {context_length} leave {usable} to split"
+        return UserError(what, where=where, fix="use more bars, or a smaller model.context_length")
+    first, last = (str(np.datetime64(int(day), "ns").astype("datetime64[D]")) for day in (days[0], days[-1]))
+    what = (
+        f"validation from {split[0]} and test from {split[1]} do not fit bars from {first} to {last} "
+        f"with {context_length} dates left out before each"
+    )
+    return UserError(what, where=where, fix="choose other dates, or fractions such as [0.70, 0.15, 0.15]")

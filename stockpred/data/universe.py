@@ -40,6 +40,16 @@ class Universe:
         """Return the categories in alphabetic order."""
         return tuple(sorted({asset.category for asset in self.assets}))
 
+    def restricted_to(self, symbol: str | None) -> Universe:
+        """Return the universe of one of its assets, or itself; raise UserError for a symbol it has not."""
+        if symbol is None:
+            return self
+        chosen = tuple(asset for asset in self.assets if asset.symbol == symbol)
+        if not chosen:
+            what = f"{symbol!r} is not an asset of {self.path}"
+            raise UserError(what, where="data.symbol", fix=suggestion(symbol, self.symbols))
+        return Universe(self.path, chosen)
+
 
 COLUMNS = tuple(field.name for field in fields(Asset))
 REQUIRED = ("symbol", "name", "category")

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from hpc.paths import RunPaths
 from stockpred import discover
-from stockpred.config import Experiment
+from stockpred.data import dataset, universe
 from stockpred.data.dataset import Dataset
+from stockpred.data.stream import WindowStream
+from stockpred.data.windows import scoring_stride
+from stockpred.evaluate.next_bar import evaluate_test
+from stockpred.experiments.next_bar import NextBarExperiment
+from stockpred.results.next_bar import Evaluated
 from stockpred.train.cadence import random_key
-from stockpred.train.learner import Batch, Metrics, Networks
+from stockpred.train.core import to_device
+from stockpred.train.learner import Batch, Metrics, Networks, num_parameters
 
 IGNORED = -100
 
@@ -57,18 +66,84 @@ class NextBar:
         assert not state
 
 
-def build(experiment: Experiment, dataset: Dataset) -> NextBar:
+def prepare(
+    experiment: NextBarExperiment, paths: RunPaths, *, guard: Callable[[], None] = lambda: None
+) -> None:
+    """Make the run's bars ready as tokens; on rank 0."""
+    dataset.prepare(experiment, paths, guard=guard)
+
+
+def build(experiment: NextBarExperiment, bars: Dataset) -> NextBar:
     """Return the learner with a new model; its weights depend on ``training.seed`` alone."""
-    architecture = discover.load("stockpred.models", experiment.model.name, where="model.name")
     torch.manual_seed(random_key(experiment.training.seed, "weights"))
-    model = architecture.build(
-        experiment.model,
-        centroids=torch.as_tensor(dataset.tokenizer.centroids),
-        log_prior=torch.as_tensor(dataset.tokenizer.log_unigram),
-        num_assets=len(dataset.assets),
-        num_categories=len(dataset.categories),
+    return NextBar(
+        _architecture(experiment).build(
+            experiment.model,
+            centroids=torch.as_tensor(bars.tokenizer.centroids),
+            log_prior=torch.as_tensor(bars.tokenizer.log_unigram),
+            num_assets=len(bars.assets),
+            num_categories=len(bars.categories),
+        )
     )
-    return NextBar(model)
+
+
+def count_parameters(experiment: NextBarExperiment) -> int:
+    """Return how big the model of an experiment is; reads its universe."""
+    assets = universe.read(Path(experiment.data.universe)).restricted_to(experiment.data.symbol)
+    sizes = (experiment.tokenizer.vocab_size, len(assets.assets), len(assets.categories))
+    return int(_architecture(experiment).count_parameters(experiment.model, *sizes))
+
+
+class NextBarTask:
+    """Windows of tokens for the core, and a test beside unigram, bigram and their like."""
+
+    def __init__(self, experiment: NextBarExperiment, paths: RunPaths) -> None:
+        self.experiment, self.paths = experiment, paths
+        self.dataset = dataset.load(paths)
+        self.stream = WindowStream(
+            self.dataset,
+            context_length=experiment.model.context_length,
+            stride=experiment.data.stride,
+            seed=experiment.training.seed,
+            score_stride=experiment.data.score_stride,
+        )
+        self.learner = build(experiment, self.dataset)
+
+    @property
+    def num_parameters(self) -> int:
+        return num_parameters(self.learner.networks["model"])
+
+    def describe(self) -> str:
+        return (
+            f"{self.experiment.model.name} with {self.num_parameters / 1e6:.2f}M parameters; "
+            f"{self.stream.num_samples} training windows, "
+            f"{self.stream.num_scored('validation')} validation bars"
+        )
+
+    def test(self, best_step: int, device: torch.device, guard: Callable[[], None]) -> Iterator[str]:
+        experiment = self.experiment
+        found = evaluate_test(
+            self.dataset,
+            lambda batch: self.learner.predict_log_probs(to_device(batch, device)),
+            paths=self.paths,
+            evaluated=Evaluated(experiment.model.name, self.num_parameters, best_step),
+            context_length=experiment.model.context_length,
+            stride=scoring_stride(experiment.model.context_length, experiment.data.score_stride),
+            batch_size=experiment.training.batch_size,
+            guard=guard,
+        )
+        for scores in (found.model, *found.rivals):
+            if scores.nats is not None:
+                yield f"test {scores.label:<12} {scores.nats:.4f} nats per bar"
+
+
+def task(experiment: NextBarExperiment, paths: RunPaths) -> NextBarTask:
+    """Return the task on a run's prepared bars."""
+    return NextBarTask(experiment, paths)
+
+
+def _architecture(experiment: NextBarExperiment) -> ModuleType:
+    return discover.load("stockpred.models.next_bar", experiment.model.name, where="model.name")
 
 
 def predict(model: nn.Module, batch: Batch) -> Tensor:

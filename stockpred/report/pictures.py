@@ -12,7 +12,7 @@ from stockpred.data.tokenizer import Tokenizer
 from stockpred.report import figures
 from stockpred.report.figures import Curve
 from stockpred.report.parts import Picture
-from stockpred.results import TestResults
+from stockpred.results.next_bar import TestResults
 
 NUM_FANS = 5
 BARS_PER_FAN = 90

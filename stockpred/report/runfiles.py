@@ -14,10 +14,11 @@ from hpc.errors import UserError
 from hpc.ledger import History, Ledger
 from hpc.paths import RunPaths
 from hpc.records import Row
-from stockpred import results
+from stockpred import schema
 from stockpred.config import Experiment
 from stockpred.data.tokenizer import Tokenizer
-from stockpred.results import TestResults
+from stockpred.results import next_bar as results
+from stockpred.results.next_bar import TestResults
 
 T = TypeVar("T")
 PREDICTIONS = (
@@ -103,6 +104,6 @@ def _predictions(path: Path) -> pd.DataFrame:
 def _experiment(path: Path) -> Experiment | None:
     """Return the experiment, or None for a config of another version: a report must still be possible."""
     try:
-        return Experiment.load(path)
+        return schema.load(path)
     except UserError:
         return None

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from hpc import text
 from hpc.errors import ExitCode
 from hpc.ledger import Attempt
+from stockpred.experiments.next_bar import NextBarExperiment
 from stockpred.metrics import Estimate, Proportion
 from stockpred.report import curves, pictures
 from stockpred.report.parts import ABSENT, Alarm, Cell, Fold, Line, Section, Table, Tile, heads, line
 from stockpred.report.runfiles import RunFiles
 from stockpred.report.verdict import interval, parameters, signed
-from stockpred.results import CategoryScores, Scores, TestResults
+from stockpred.results.next_bar import CategoryScores, Scores, TestResults
 
 _CALM = (None, ExitCode.OK, ExitCode.CONTINUE_LATER)
 SYNTHETIC_WARNING = Alarm(
@@ -153,10 +154,9 @@ def model(files: RunFiles) -> Section:
     if files.experiment:
         experiment = files.experiment
         found += [(name, str(value)) for name, value in experiment.model.model_dump().items()]
-        found += [
-            ("learner", experiment.learner.name),
-            ("vocabulary", f"{experiment.tokenizer.vocab_size:,} tokens"),
-        ]
+        found.append(("learner", experiment.learner.name))
+        if isinstance(experiment, NextBarExperiment):
+            found.append(("vocabulary", f"{experiment.tokenizer.vocab_size:,} tokens"))
     folds = (Fold("config.yaml", files.config_text.rstrip()),) if files.config_text else ()
     return Section("Model", facts=tuple(found), folds=folds)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from stockpred.metrics import Estimate
-from stockpred.results import TestResults
+from stockpred.results.next_bar import TestResults
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Protocol
 
+import torch
 from torch import Tensor, nn
 
 Batch = dict[str, Tensor]
@@ -75,12 +76,28 @@ class Learner(Protocol):
     def load_state_dict(self, state: dict[str, Any]) -> None: ...
 
 
-@runtime_checkable
-class Forecaster(Protocol):
-    """A learner that says how likely every token is to be the next one."""
+class Task(Protocol):
+    """An experiment on prepared bars: what the core trains, and how the result is tested.
 
-    def predict_log_probs(self, batch: Batch) -> Tensor:
-        """Return log_probs_BTV of the token after each bar."""
+    A learner's module makes it. ``prepare(experiment, paths, guard=...)`` of that module has made the bars
+    ready before, on rank 0.
+    """
+
+    @property
+    def learner(self) -> Learner: ...
+
+    @property
+    def stream(self) -> Stream: ...
+
+    def describe(self) -> str:
+        """Return one line about model and data, without the device."""
+        ...
+
+    def test(self, best_step: int, device: torch.device, guard: Callable[[], None]) -> Iterator[str]:
+        """Score the networks once on the test period and write the results; yield lines for the log.
+
+        The networks hold the best weights and lie on ``device``. ``guard`` is called before each write.
+        """
         ...
 
 

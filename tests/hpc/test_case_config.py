@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from hpc import config, yamlfile
-from hpc.config import Config, Problem, Resources, Retry
+from hpc import config, sections, yamlfile
+from hpc.config import Config, Problem
 from hpc.errors import UserError
+from hpc.sections import Resources, Retry
 
 ODD_SCALARS = (
     "ON",
@@ -123,7 +124,7 @@ def test_further_options_of_sbatch_are_kept_in_order(workspace: Path) -> None:
     assert resolved.resources.extra == {"mail-type": "FAIL", "exclusive": None}
 
 
-@pytest.mark.parametrize("name", sorted(config.OWNED_OPTIONS))
+@pytest.mark.parametrize("name", sorted(sections.OWNED_OPTIONS))
 def test_an_option_that_the_toolkit_sets_is_refused_in_extra(workspace: Path, name: str) -> None:
     with pytest.raises(UserError, match=f"--{name} comes from"):
         resolve(workspace, overrides=[f"resources.extra.{name}=x"])

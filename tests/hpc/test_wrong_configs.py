@@ -100,7 +100,7 @@ WRONG = {
         data_dir="gone", what="no directory 'gone'", fix="DATA=DIR", where="command line"
     ),
     "no data directory": Wrong(
-        data_dir=None, what="no bars", fix="DATA=DIR", where="cases/_base/config.yaml:6"
+        data_dir=None, what="no bars", fix="DATA=DIR", where="cases/_base/config.yaml:7"
     ),
     "unwritable directory": Wrong(
         spoil=lambda root: (root / "runs").write_text(""), what="runs is not a directory"

@@ -9,9 +9,10 @@ from stockpred import discover
 
 
 def test_a_file_is_found_by_its_name() -> None:
-    assert "market_gpt" in discover.names("stockpred.models")
+    assert "market_gpt" in discover.names("stockpred.models.next_bar")
     assert "next_bar" in discover.names("stockpred.learners")
-    assert discover.load("stockpred.models", "market_gpt").__name__ == "stockpred.models.market_gpt"
+    found = discover.load("stockpred.models.next_bar", "market_gpt")
+    assert found.__name__ == "stockpred.models.next_bar.market_gpt"
 
 
 def test_a_misspelt_name_is_answered_with_the_nearest() -> None:

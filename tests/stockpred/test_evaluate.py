@@ -13,9 +13,11 @@ import torch
 
 from hpc.errors import UserError
 from hpc.paths import RunPaths
-from stockpred import baselines, evaluate, results
+from stockpred import baselines
 from stockpred.data.dataset import Dataset
-from stockpred.results import Evaluated, TestResults
+from stockpred.evaluate import next_bar as evaluate
+from stockpred.results import next_bar as results
+from stockpred.results.next_bar import Evaluated, TestResults
 from stockpred.train.checkpoint import Guard, unguarded
 from stockpred.train.learner import Batch
 

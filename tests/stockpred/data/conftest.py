@@ -11,11 +11,11 @@ import pandas as pd
 import pytest
 
 from hpc.paths import RunPaths
-from stockpred.config import Experiment
 from stockpred.data import bars as bar_table
+from stockpred.experiments.next_bar import NextBarExperiment
 
 REPOSITORY = Path(__file__).resolve().parents[3]
-MakeExperiment = Callable[..., Experiment]
+MakeExperiment = Callable[..., NextBarExperiment]
 MakeBars = Callable[..., pd.DataFrame]
 WriteUniverse = Callable[..., Path]
 
@@ -58,11 +58,12 @@ def make_experiment() -> MakeExperiment:
     return _experiment
 
 
-def _experiment(universe: Path, **changes: Any) -> Experiment:
+def _experiment(universe: Path, **changes: Any) -> NextBarExperiment:
     """Return a small experiment on synthetic bars; ``data__end="..."`` changes one setting."""
     tree: dict[str, dict[str, Any]] = {
         "data": {
-            "source": "synthetic", "dir": None, "universe": str(universe), "start": None, "end": None,
+            "source": "synthetic", "dir": None, "universe": str(universe), "symbol": None, "start": None,
+            "end": None,
             "split": (0.7, 0.15, 0.15), "stride": 8, "score_stride": None, "max_hole_sessions": 5,
             "synthetic": {"num_bars": 400, "seed": 1, "start": "2020-01-01"},
         },
@@ -81,7 +82,7 @@ def _experiment(universe: Path, **changes: Any) -> Experiment:
             "min_lr_fraction": 0.1, "warmup_fraction": 0.1, "weight_decay": 0.0, "beta1": 0.9, "beta2": 0.95,
             "gradient_clip": 1.0, "precision": "fp32", "device": "cpu", "patience": 3,
             "evaluations_per_epoch": 1.0, "checkpoint_every_s": 60.0, "keep_checkpoints": 2, "compile": False,
-            "exact": True, "tensorboard": False, "min_step_s": 0.0,
+            "exact": True, "tensorboard": False, "min_step_s": 0.0, "num_workers": 0,
         },
     }  # fmt: skip
     for key, value in changes.items():
@@ -90,7 +91,7 @@ def _experiment(universe: Path, **changes: Any) -> Experiment:
         for name in path:
             place = place[name]
         place[last] = value
-    return Experiment.model_validate(tree)
+    return NextBarExperiment.model_validate(tree)
 
 
 @pytest.fixture

@@ -15,26 +15,26 @@ import pytest
 
 from hpc.errors import UserError
 from hpc.paths import RunPaths
-from stockpred.config import Experiment
 from stockpred.data import bars as bar_table
 from stockpred.data import dataset, preparation, store, universe
 from stockpred.data.bars import Loaded
 from stockpred.data.sources import synthetic
 from stockpred.data.windows import Windows
+from stockpred.experiments.next_bar import NextBarExperiment
 
-MakeExperiment = Callable[..., Experiment]
+MakeExperiment = Callable[..., NextBarExperiment]
 WriteUniverse = Callable[..., Path]
 ROWS = ("A,a,crypto,,,", "B,b,crypto,,,", "C,c,us_equity,,,")
 CASES = Path(__file__).resolve().parents[3] / "cases"
 
 
 @pytest.fixture
-def experiment(make_experiment: MakeExperiment, write_universe: WriteUniverse) -> Experiment:
+def experiment(make_experiment: MakeExperiment, write_universe: WriteUniverse) -> NextBarExperiment:
     return make_experiment(write_universe(*ROWS))
 
 
 @pytest.fixture
-def bar_folder(experiment: Experiment, tmp_path: Path) -> Path:
+def bar_folder(experiment: NextBarExperiment, tmp_path: Path) -> Path:
     """Write the synthetic bars to files, so that a test can change them."""
     folder = tmp_path / "bars"
     folder.mkdir()
@@ -44,12 +44,12 @@ def bar_folder(experiment: Experiment, tmp_path: Path) -> Path:
     return folder
 
 
-def _from(folder: Path, experiment: Experiment) -> Experiment:
+def _from(folder: Path, experiment: NextBarExperiment) -> NextBarExperiment:
     data = experiment.data.model_copy(update={"source": "files", "dir": str(folder)})
     return experiment.model_copy(update={"data": data})
 
 
-def test_what_is_prepared_is_what_is_loaded(experiment: Experiment, run_paths: RunPaths) -> None:
+def test_what_is_prepared_is_what_is_loaded(experiment: NextBarExperiment, run_paths: RunPaths) -> None:
     dataset.prepare(experiment, run_paths)
     loaded, built = dataset.load(run_paths), preparation.build(experiment).dataset
     for name in ("tokens", "day", "close", "volatility", "close_return", "segment_start", "segment_length"):
@@ -61,7 +61,7 @@ def test_what_is_prepared_is_what_is_loaded(experiment: Experiment, run_paths: R
     assert len(loaded.tokens) == loaded.segment_length.sum()
 
 
-def test_the_fields_agree_with_the_bars(experiment: Experiment, run_paths: RunPaths) -> None:
+def test_the_fields_agree_with_the_bars(experiment: NextBarExperiment, run_paths: RunPaths) -> None:
     dataset.prepare(experiment, run_paths)
     loaded = dataset.load(run_paths)
     bars = pd.read_parquet(run_paths.prepared / "bars.parquet")
@@ -77,7 +77,7 @@ def test_the_fields_agree_with_the_bars(experiment: Experiment, run_paths: RunPa
 
 
 def test_every_bar_is_a_token_or_counted_with_its_reason(
-    bar_folder: Path, experiment: Experiment, run_paths: RunPaths
+    bar_folder: Path, experiment: NextBarExperiment, run_paths: RunPaths
 ) -> None:
     bars = pd.read_parquet(bar_folder / "A.parquet")
     bars.loc[100, ["open", "high", "low", "close"]] *= 50
@@ -96,7 +96,7 @@ def test_every_bar_is_a_token_or_counted_with_its_reason(
 
 
 def test_bars_left_out_are_counted_in_the_split_that_misses_them(
-    bar_folder: Path, experiment: Experiment, run_paths: RunPaths
+    bar_folder: Path, experiment: NextBarExperiment, run_paths: RunPaths
 ) -> None:
     bars = pd.read_parquet(bar_folder / "C.parquet")
     days = {"train": [100, 120, 140], "validation": [280], "test": [340, 360]}
@@ -114,7 +114,7 @@ def test_bars_left_out_are_counted_in_the_split_that_misses_them(
 
 
 def test_rows_without_a_symbol_are_told_in_the_runs_record(
-    bar_folder: Path, experiment: Experiment, run_paths: RunPaths
+    bar_folder: Path, experiment: NextBarExperiment, run_paths: RunPaths
 ) -> None:
     parts = [pd.read_parquet(path).assign(symbol=path.stem) for path in sorted(bar_folder.iterdir())]
     table = pd.concat([*parts, parts[0][:2].assign(symbol="")])
@@ -146,7 +146,7 @@ def test_scoring_windows_are_told_as_they_are_used(
 
 @pytest.mark.parametrize("allowed", range(6))
 def test_an_attempt_that_lost_the_run_writes_nothing_more(
-    experiment: Experiment, run_paths: RunPaths, allowed: int
+    experiment: NextBarExperiment, run_paths: RunPaths, allowed: int
 ) -> None:
     calls = iter(range(allowed))
 
@@ -163,7 +163,7 @@ def test_an_attempt_that_lost_the_run_writes_nothing_more(
 
 @pytest.mark.parametrize("name", ["norm_stats.json", "prepared"])
 def test_what_cannot_be_written_is_told_with_its_file(
-    experiment: Experiment, run_paths: RunPaths, name: str, monkeypatch: pytest.MonkeyPatch
+    experiment: NextBarExperiment, run_paths: RunPaths, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     really_replace, really_rename = Path.replace, Path.rename
 
@@ -184,7 +184,7 @@ def test_what_cannot_be_written_is_told_with_its_file(
 
 
 def test_preparing_twice_reads_nothing_anew(
-    bar_folder: Path, experiment: Experiment, run_paths: RunPaths
+    bar_folder: Path, experiment: NextBarExperiment, run_paths: RunPaths
 ) -> None:
     own = _from(bar_folder, experiment)
     dataset.prepare(own, run_paths)
@@ -193,7 +193,7 @@ def test_preparing_twice_reads_nothing_anew(
 
 
 def test_an_unfinished_preparation_is_done_again_to_the_same_bytes(
-    experiment: Experiment, run_paths: RunPaths
+    experiment: NextBarExperiment, run_paths: RunPaths
 ) -> None:
     dataset.prepare(experiment, run_paths)
     before = {path.name: path.read_bytes() for path in run_paths.prepared.iterdir()}
@@ -205,7 +205,7 @@ def test_an_unfinished_preparation_is_done_again_to_the_same_bytes(
 
 
 def test_other_bars_than_the_run_began_with_are_refused(
-    bar_folder: Path, experiment: Experiment, run_paths: RunPaths
+    bar_folder: Path, experiment: NextBarExperiment, run_paths: RunPaths
 ) -> None:
     own = _from(bar_folder, experiment)
     dataset.prepare(own, run_paths)
@@ -218,7 +218,7 @@ def test_other_bars_than_the_run_began_with_are_refused(
 
 
 def test_other_settings_than_the_run_began_with_are_refused(
-    experiment: Experiment, run_paths: RunPaths
+    experiment: NextBarExperiment, run_paths: RunPaths
 ) -> None:
     dataset.prepare(experiment, run_paths)
     changed = experiment.model_copy(
@@ -228,7 +228,7 @@ def test_other_settings_than_the_run_began_with_are_refused(
         dataset.prepare(changed, run_paths)
 
 
-def test_a_damaged_file_is_found(experiment: Experiment, run_paths: RunPaths) -> None:
+def test_a_damaged_file_is_found(experiment: NextBarExperiment, run_paths: RunPaths) -> None:
     dataset.prepare(experiment, run_paths)
     path = run_paths.prepared / "tokens.npy"
     content = bytearray(path.read_bytes())
@@ -248,7 +248,7 @@ def _perturbed(loaded: Loaded, after: int) -> Loaded:
 
 
 def test_bars_after_training_change_neither_tokenizer_nor_training_tokens(
-    experiment: Experiment, monkeypatch: pytest.MonkeyPatch
+    experiment: NextBarExperiment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plain = preparation.build(experiment).dataset
     end = plain.splits["train"].score_end
@@ -264,7 +264,7 @@ def test_bars_after_training_change_neither_tokenizer_nor_training_tokens(
 
 
 def test_a_later_bar_changes_no_token_before_it(
-    experiment: Experiment, monkeypatch: pytest.MonkeyPatch
+    experiment: NextBarExperiment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plain = preparation.build(experiment).dataset
     middle = int(np.median(plain.day[plain.day > plain.splits["test"].score_start]))
@@ -306,7 +306,7 @@ def test_who_comes_back_later_changes_nothing_before(
         np.testing.assert_array_equal(before, after)
 
 
-def test_windows_of_different_splits_share_no_bar(experiment: Experiment) -> None:
+def test_windows_of_different_splits_share_no_bar(experiment: NextBarExperiment) -> None:
     built = preparation.build(experiment).dataset
     read = []
     for split in built.splits:

@@ -8,11 +8,11 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from stockpred.config import Experiment
 from stockpred.data import checks, universe
 from stockpred.data.sources import synthetic
+from stockpred.experiments.next_bar import NextBarExperiment
 
-MakeExperiment = Callable[..., Experiment]
+MakeExperiment = Callable[..., NextBarExperiment]
 WriteUniverse = Callable[..., Path]
 
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from stockpred.config import ModelConfig
+from stockpred.experiments.next_bar import TransformerConfig
 from stockpred.learners.next_bar import NextBar
-from stockpred.models import market_gpt
+from stockpred.models.next_bar import market_gpt
 from stockpred.train.learner import Batch, Networks
 
 V, T = 16, 12
@@ -16,7 +16,7 @@ PRIOR = torch.linspace(-1.0, 1.0, V).log_softmax(0)
 
 
 def learner() -> NextBar:
-    config = ModelConfig(
+    config = TransformerConfig(
         name="market_gpt",
         context_length=T,
         d_model=16,

@@ -9,9 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from stockpred import size
-from stockpred.config import ModelConfig
-from stockpred.models import market_gpt
+from stockpred.experiments.next_bar import TransformerConfig
+from stockpred.models.next_bar import market_gpt
 
 VOCAB_SIZE = 32
 PUBLISHED = {  # vocab_size, context_length, d_model, num_layers, num_heads, d_ff -> millions of parameters
@@ -21,7 +20,7 @@ PUBLISHED = {  # vocab_size, context_length, d_model, num_layers, num_heads, d_f
 }
 
 
-def config(**changes: Any) -> ModelConfig:
+def config(**changes: Any) -> TransformerConfig:
     small = {
         "name": "market_gpt",
         "context_length": 16,
@@ -34,7 +33,7 @@ def config(**changes: Any) -> ModelConfig:
         "category_embed_dim": 4,
         "token_embedding": "candle",
     }
-    return ModelConfig.model_validate(small | changes)
+    return TransformerConfig.model_validate(small | changes)
 
 
 def build(**changes: Any) -> market_gpt.MarketGPT:
@@ -120,7 +119,7 @@ def test_the_cases_have_their_published_sizes(case: str) -> None:
         d_ff=d_ff,
         token_embedding="table",
     )
-    counted = size.count(asked, vocab_size, num_assets=100, num_categories=5)
+    counted = market_gpt.count_parameters(asked, vocab_size, num_assets=100, num_categories=5)
     assert counted / 1e6 == pytest.approx(millions, rel=0.03)
 
 
@@ -128,7 +127,9 @@ def test_the_cases_have_their_published_sizes(case: str) -> None:
 def test_the_size_counted_without_allocating_is_the_size_built(token_embedding: str) -> None:
     asked = config(token_embedding=token_embedding)
     built = build(token_embedding=token_embedding)
-    assert size.count(asked, VOCAB_SIZE, 3, 2) == sum(weight.numel() for weight in built.parameters())
+    assert market_gpt.count_parameters(asked, VOCAB_SIZE, 3, 2) == sum(
+        weight.numel() for weight in built.parameters()
+    )
 
 
 def test_operations_per_token_follow_the_formula_of_palm() -> None:

@@ -18,13 +18,13 @@ from hpc import records, text
 from hpc.errors import UserError
 from hpc.ledger import Ledger
 from hpc.paths import RunPaths
-from stockpred import evaluate
 from stockpred.data.dataset import Dataset
+from stockpred.evaluate import next_bar as evaluate
 from stockpred.metrics import Estimate
 from stockpred.report import curves, pictures
 from stockpred.report.build import build_report
 from stockpred.report.verdict import parameters, signed, verdict
-from stockpred.results import Evaluated, TestResults
+from stockpred.results.next_bar import Evaluated, TestResults
 
 MakeMarket = Callable[..., Dataset]
 VOID = {"meta", "br", "hr", "img", "link", "input"}

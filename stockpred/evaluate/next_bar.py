@@ -16,12 +16,13 @@ import torch
 from hpc import records
 from hpc.errors import UserError
 from hpc.paths import RunPaths
-from stockpred import baselines, metrics, results
+from stockpred import baselines, metrics
 from stockpred.baselines import BarScores
 from stockpred.data.dataset import Dataset
 from stockpred.data.windows import Windows
 from stockpred.metrics import Estimate, Floats, Integers
-from stockpred.results import CategoryScores, Evaluated, Scores, TestResults
+from stockpred.results import next_bar as results
+from stockpred.results.next_bar import CategoryScores, Evaluated, Scores, TestResults
 from stockpred.train.checkpoint import Guard, unguarded
 from stockpred.train.learner import Batch
 

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from stockpred.config import ModelConfig
+from stockpred.data.tokenizer import FEATURES
+from stockpred.experiments.next_bar import TransformerConfig
 
 INITIAL_STD = 0.02
 
@@ -25,7 +26,7 @@ class MarketGPT(nn.Module):
 
     def __init__(
         self,
-        config: ModelConfig,
+        config: TransformerConfig,
         *,
         centroids_VF: Tensor,
         log_prior_V: Tensor,
@@ -111,7 +112,7 @@ class LabelEmbedding(nn.Module):
 class Block(nn.Module):
     """Attention to the past, then an MLP, each added to what comes in."""
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
         width = config.d_model
         self.num_heads = config.num_heads
@@ -146,7 +147,7 @@ class Block(nn.Module):
 
 
 def build(
-    config: ModelConfig, *, centroids: Tensor, log_prior: Tensor, num_assets: int, num_categories: int
+    config: TransformerConfig, *, centroids: Tensor, log_prior: Tensor, num_assets: int, num_categories: int
 ) -> MarketGPT:
     """Return a new model with random weights from torch's global generator."""
     return MarketGPT(
@@ -171,7 +172,20 @@ def initialise(module: nn.Module) -> None:
         nn.init.normal_(module.out.weight, std=INITIAL_STD * module.out.in_features**-0.5)
 
 
-def model_flops_per_token(config: ModelConfig, vocab_size: int) -> int:
+def count_parameters(config: TransformerConfig, vocab_size: int, num_assets: int, num_categories: int) -> int:
+    """Return how many numbers training may change, counted on the model without allocating it."""
+    with torch.device("meta"):
+        model = build(
+            config,
+            centroids=torch.empty(vocab_size, len(FEATURES)),
+            log_prior=torch.empty(vocab_size),
+            num_assets=num_assets,
+            num_categories=num_categories,
+        )
+    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+
+
+def model_flops_per_token(config: TransformerConfig, vocab_size: int) -> int:
     """Return the floating-point operations of one token, forward and backward.
 
     Six for every weight that multiplies the token stream and 12 L D T for attention, not discounted for the
