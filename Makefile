@@ -3,17 +3,20 @@ SHELL := bash
 
 CASE ?=
 PRESET ?=
+STOCK ?=
 DATA ?=
 SET ?=
+STOCK ?=
 CASES ?=
 WAIT ?=
 ARGS ?=
 
 BIN := .venv/bin
 OPTIONS = $(if $(PRESET),--preset $(PRESET)) $(if $(DATA),--data "$(DATA)")
+ONLY = $(if $(STOCK),--only "$(STOCK)")
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check submit submit-all render dry-run status logs monitor cancel report cluster-up cluster-down cluster-status clean
+.PHONY: help demo test check submit submit-all render dry-run status logs monitor cancel report summary cluster-up cluster-down cluster-status clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2} /^## /{print substr($$0, 4)}' Makefile
@@ -28,16 +31,16 @@ check: .venv/.ready ## ruff and mypy
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
 submit: .venv/.ready ## train CASE: on Slurm where there is one, else on this machine
-	@$(BIN)/hpc submit $(CASE) $(OPTIONS) $(if $(WAIT),--wait) $(SET) $(ARGS)
+	@$(BIN)/hpc submit $(CASE) $(OPTIONS) $(ONLY) $(if $(WAIT),--wait) $(SET) $(ARGS)
 
 submit-all: .venv/.ready ## train CASES="full_market reduced" side by side; ARGS=--yes asks nothing
 	@$(BIN)/hpc submit-all $(CASES) $(OPTIONS) $(if $(WAIT),--wait) $(addprefix --set ,$(SET)) $(ARGS)
 
 render: .venv/.ready ## print the sbatch script of CASE and nothing else
-	@$(BIN)/hpc render $(CASE) $(OPTIONS) $(SET) $(ARGS)
+	@$(BIN)/hpc render $(CASE) $(OPTIONS) $(ONLY) $(SET) $(ARGS)
 
 dry-run: .venv/.ready ## show what submit would do
-	@$(BIN)/hpc submit $(CASE) $(OPTIONS) --dry-run $(SET) $(ARGS)
+	@$(BIN)/hpc submit $(CASE) $(OPTIONS) $(ONLY) --dry-run $(SET) $(ARGS)
 
 status: .venv/.ready ## every run, and what it does now
 	@$(BIN)/hpc status $(CASE) $(ARGS)
@@ -53,6 +56,9 @@ cancel: .venv/.ready ## end the run of CASE
 
 report: .venv/.ready ## write the report of CASE again
 	@$(BIN)/hpc report $(CASE) $(ARGS)
+
+summary: .venv/.ready ## the results of all runs of CASE side by side: table, CSV, HTML
+	@$(BIN)/hpc summary $(CASE) $(if $(PRESET),--preset $(PRESET)) $(ARGS)
 
 cluster-up: ## a real Slurm of 4 nodes x 8 fake A100s on this machine
 	@python3 slurm/devcluster up $(ARGS)
@@ -70,4 +76,5 @@ clean: ## remove the environment and the caches; runs/ stays
 	@.ci/environment .venv && touch .venv/.ready
 
 ## variables: CASE=crypto  PRESET=small|demo  DATA=folder of bars  SET="training.batch_size=16 resources.gpus=4"
+##            STOCK=AAPL or "AAPL XOM" takes some runs of a case that has many
 ##            WAIT=1 follows to the end  CASES="full_market reduced"  ARGS=anything more

@@ -6,6 +6,7 @@ import shutil
 import sys
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -13,7 +14,7 @@ import click
 from hpc.errors import ExitCode, UserError
 
 if TYPE_CHECKING:
-    from hpc.plan import Plan
+    from hpc.array import AnyPlan
     from hpc.runs import Run
 
 EXAMPLES = """Train market models on a Slurm cluster, or on this machine where there is none.
@@ -54,6 +55,12 @@ def _planning(command: click.decorators.FC) -> click.decorators.FC:
             "--data", default=None, metavar="DIR", help="Read the bars from DIR; short for data.dir=DIR."
         ),
         click.option(
+            "--only",
+            default=None,
+            metavar="NAME,...",
+            help="Only these runs of the case's array, as AAPL,XOM.",
+        ),
+        click.option(
             "--cluster", default=None, envvar="HPC_CLUSTER", help="A layer of slurm/clusters/NAME.yaml."
         ),
         click.option(
@@ -82,7 +89,7 @@ def submit(case: str | None, local: bool, dry_run: bool, wait: bool, yes: bool, 
         return
     launched = launch.launch([plan], locally=local, is_agreed=lambda: True)
     if wait:
-        sys.exit(launch.follow_to_end([submission.paths for submission in launched]))
+        sys.exit(launch.follow_launch([plan], launched))
 
 
 @cli.command("submit-all")
@@ -100,15 +107,15 @@ def submit_all(
     cases: tuple[str, ...], local: bool, dry_run: bool, wait: bool, yes: bool, **chosen: object
 ) -> None:
     """Check several CASES, show the cluster and the sum, ask, and submit them side by side."""
-    from hpc import launch, tables
+    from hpc import launch, planning, tables
 
-    plans = launch.plans_of(cases, chosen)
+    plans = planning.plans_of(cases, chosen)
     if dry_run:
         tables.result("\n".join(plan.script for plan in plans))
         return
     launched = launch.launch(plans, locally=local, is_agreed=lambda: yes or _is_agreed(len(plans)))
     if wait:
-        sys.exit(launch.follow_to_end([submission.paths for submission in launched]))
+        sys.exit(launch.follow_launch(plans, launched))
 
 
 @cli.command()
@@ -128,7 +135,7 @@ def config(case: str | None, **chosen: object) -> None:
     """Print CASE's resolved configuration, each value with the place that set it."""
     from hpc import tables
 
-    tables.result(_plan(case, chosen).config_text)
+    tables.result(_plan(case, chosen).runs[0].config_text)
 
 
 @cli.command()
@@ -192,6 +199,16 @@ def report(run: str | None) -> None:
 
 
 @cli.command()
+@click.argument("case", required=False)
+@click.option("--preset", default=None, help="The preset of the runs; by default that of the newest.")
+def summary(case: str | None, preset: str | None) -> None:
+    """Put the results of CASE's runs side by side, beside their rivals: table, CSV, HTML."""
+    from hpc import launch
+
+    sys.exit(launch.summarise(case, preset))
+
+
+@cli.command()
 @click.option("--preset", default="demo", show_default=True)
 @click.option("--case", default="crypto", show_default=True)
 @click.option("--local", is_flag=True)
@@ -205,40 +222,65 @@ def demo(case: str, preset: str, local: bool) -> None:
 @cli.command(hidden=True, context_settings={"ignore_unknown_options": True})
 @click.option("--case", required=True)
 @click.option("--run-id", required=True)
+@click.option("--array", default=None)
 @click.option("--preset", default=None)
 @click.option("--cluster", default=None)
 @click.argument("words", nargs=-1, type=click.UNPROCESSED)
-def attempt(case: str, run_id: str, words: Sequence[str], **chosen: object) -> None:
+def attempt(case: str, run_id: str, array: str | None, words: Sequence[str], **chosen: object) -> None:
     """What the batch script runs: [KEY=VALUE]... -- srun ..., one attempt of a run."""
     from hpc import launch
 
-    sys.exit(launch.attempt(case, run_id, words, chosen))
+    sys.exit(launch.attempt(case, run_id, array, words, chosen))
 
 
 @cli.command("start-local", hidden=True)
-@click.option("--case", required=True)
-@click.option("--run-id", required=True)
-@click.option("--preset", default=None)
-@click.option("--cluster", default=None)
-@click.argument("overrides", nargs=-1)
-def start_local(case: str, run_id: str, **chosen: object) -> None:
+@click.argument("run_dir", type=click.Path(path_type=Path, exists=True, file_okay=False))
+def start_local(run_dir: Path) -> None:
     """What a local submit runs in a session of its own."""
-    from hpc import launch
+    from hpc import executors, runs
+    from hpc.paths import RunPaths
 
-    launch.start_local(case, run_id, chosen)
+    executors.start_run(RunPaths(run_dir.absolute()), runs.find_root())
 
 
-def _plan(case: str | None, chosen: dict[str, object]) -> Plan:
-    from hpc import launch
+@cli.command("start-pool", hidden=True)
+@click.argument("array_dir", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.argument("run_ids", nargs=-1, required=True)
+def start_pool(array_dir: Path, run_ids: Sequence[str]) -> None:
+    """What a local submit of an array runs in a session of its own."""
+    from hpc import executors, runs
+    from hpc.paths import RunPaths
 
-    return launch.plan_of(case, chosen)
+    executors.start_pool(RunPaths(array_dir.absolute()), runs.find_root(), run_ids)
+
+
+@cli.command("run-local", hidden=True)
+@click.argument("run_dir", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.option("--array", required=True)
+@click.option("--at-once", type=int, required=True)
+def run_local(run_dir: Path, array: str, at_once: int) -> None:
+    """What a pool starts for each of its runs."""
+    import os
+
+    from hpc import local, runs
+    from hpc.paths import RunPaths
+
+    root, paths = runs.find_root(), RunPaths(run_dir.absolute())
+    command, gpus = local.rank_command(paths, root), os.environ.get(local.GPUS)
+    local.LocalRun(paths.root, root, command, gpus, array=array, at_once=at_once)()
+
+
+def _plan(case: str | None, chosen: dict[str, object]) -> AnyPlan:
+    from hpc import planning
+
+    return planning.plan_of(case, chosen)
 
 
 def _runs(wanted: str | None) -> list[Run]:
     from hpc import runs
 
     root = runs.find_root()
-    return [runs.find_run(root, wanted)] if wanted else runs.all_runs(root)
+    return runs.matching(root, wanted) if wanted else runs.all_runs(root)
 
 
 def _is_agreed(num_plans: int) -> bool:

@@ -73,6 +73,11 @@ class Cluster:
         return self.settings.get("JobRequeue", "1") == "1"
 
     @property
+    def max_array_size(self) -> int:
+        """One more than the highest number that a task of an array may have (slurm.conf, MaxArraySize)."""
+        return int(self.settings.get("MaxArraySize", "1001"))
+
+    @property
     def has_accounting(self) -> bool:
         return self.settings.get("AccountingStorageType", "").endswith("slurmdbd")
 

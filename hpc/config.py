@@ -116,7 +116,7 @@ def resolve(
     problems += found
     array, found = yamlfile.validate(Array, resolved.get("array", {}), section="array")
     problems += found
-    problems += _experiment_problems(resolved, case, check or ask_stockpred)
+    problems += _as_errors(resolved, case, (check or ask_stockpred)(_experiment(resolved)))
     raise_all(problems)
     assert resources is not None
     assert retry is not None
@@ -126,14 +126,32 @@ def resolve(
 
 def ask_stockpred(experiment: dict[str, Any]) -> Sequence[Problem]:
     """Let the training program check its sections, in a process of its own."""
+    return _ask_stockpred_about([experiment])[0]
+
+
+def _ask_stockpred_about(experiments: Sequence[dict[str, Any]]) -> list[list[Problem]]:
+    """Return what the training program has against each of the experiments."""
     answer = shell.run(
         [sys.executable, "-m", "stockpred", "check", "--json"],
-        stdin=json.dumps({"tree": experiment}),
+        stdin=json.dumps({"trees": experiments}),
         timeout_s=120,
     )
     if not answer.is_ok:
         raise UserError("`stockpred check` did not answer", fix=answer.err.strip()[-2000:] or None)
-    return [Problem(row["key"], row["what"], row["fix"]) for row in json.loads(answer.out)["problems"]]
+    return [
+        [Problem(row["key"], row["what"], row["fix"]) for row in rows]
+        for rows in json.loads(answer.out)["problems"]
+    ]
+
+
+def check_together(configs: Sequence[Config]) -> None:
+    """Let the training program check many resolved cases at once; raise every problem, each once."""
+    answers = _ask_stockpred_about([resolved.experiment for resolved in configs])
+    found: dict[str, UserError] = {}
+    for resolved, problems in zip(configs, answers, strict=True):
+        for error in _as_errors(resolved.tree, resolved.case, problems):
+            found.setdefault(str(error), error)
+    raise_all(list(found.values()))
 
 
 def _case_layers(root: Path, case: str) -> tuple[dict[str, Tree], list[UserError]]:
@@ -240,8 +258,7 @@ def _keys(tree: Tree, prefix: str = "") -> list[str]:
     return [key for name, value in tree.items() for key in _keys(value, f"{prefix}.{name}".strip("."))]
 
 
-def _experiment_problems(tree: dict[str, Tree], case: str, check: Checker) -> list[UserError]:
-    problems = check(_experiment(tree))
+def _as_errors(tree: dict[str, Tree], case: str, problems: Sequence[Problem]) -> list[UserError]:
     return [
         _experiment_problem(tree, case, problem) for problem in problems if not _follows(problem, problems)
     ]
@@ -249,7 +266,7 @@ def _experiment_problems(tree: dict[str, Tree], case: str, check: Checker) -> li
 
 def _experiment_problem(tree: dict[str, Tree], case: str, problem: Problem) -> UserError:
     where = yamlfile.origin_of(tree, problem.key)
-    if where and where.startswith(f"{BASE}:") and _at(tree, problem.key) == Leaf(None, where):
+    if where and where.startswith(f"{Path(BASE).parent}/") and _at(tree, problem.key) == Leaf(None, where):
         fix = f"add a line `{problem.key.rpartition('.')[2]}: ...`"
         return UserError(f"{problem.key} is not set", where=f"cases/{case}/config.yaml", fix=fix)
     return UserError(f"{problem.key}: {problem.what}", where=where, fix=problem.fix)

@@ -1,4 +1,4 @@
-"""What a job does: on Slurm one attempt under the batch shell, on this machine all attempts of a run."""
+"""What a Slurm job does: one attempt under the batch shell, and what its end asks for."""
 
 from __future__ import annotations
 
@@ -7,12 +7,9 @@ import os
 import signal
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 
-from hpc import lease, runs, scheduler, shell
+from hpc import runs, scheduler, shell
 from hpc.errors import ExitCode, UserError
-from hpc.lease import Lease
 from hpc.ledger import Ledger
 from hpc.parse import JobFacts
 from hpc.paths import RunPaths
@@ -34,7 +31,6 @@ from hpc.verdict import (
 BEFORE_KILL_S = 1.5
 NUM_QUESTIONS = 3
 QUESTION_PAUSE_S = 1.0
-GPUS = "CUDA_VISIBLE_DEVICES"
 
 
 class SlurmBatch:
@@ -42,9 +38,12 @@ class SlurmBatch:
 
     name = "slurm"
 
-    def __init__(self, command: Sequence[str], environ: Mapping[str, str]) -> None:
+    def __init__(
+        self, command: Sequence[str], environ: Mapping[str, str], *, array: str | None = None
+    ) -> None:
         self.command = command
-        self.job_id = environ["SLURM_JOB_ID"]
+        self.job_id = _job_id(environ)
+        self.array = array
         self.is_terminated = False
         self.num_restarts = int(environ.get("SLURM_RESTART_COUNT", "0"))
         self.nodes = scheduler.hostnames(environ.get("SLURM_JOB_NODELIST", ""))
@@ -107,103 +106,21 @@ class SlurmBatch:
         )
 
 
-class LocalMachine:
-    """Ranks as processes of this machine; the allocation ends ``limit_s`` after each attempt's start."""
-
-    name = "local"
-    nodes: tuple[str, ...] = ()
-
-    def __init__(
-        self, paths: RunPaths, *, job_id: str, num_tasks: int, command: Sequence[str], limit_s: float
-    ) -> None:
-        self.paths = paths
-        self.job_id = job_id
-        self.num_tasks = num_tasks
-        self.command = command
-        self.is_told_to_end = False
-        self.deadline = None if limit_s == float("inf") else time.time() + limit_s
-
-    def start(self, environ: Mapping[str, str]) -> list[Process]:
-        self.paths.logs.mkdir(parents=True, exist_ok=True)
-        num_threads = max(1, len(os.sched_getaffinity(0)) // self.num_tasks)
-        shared = {
-            "OMP_NUM_THREADS": str(num_threads),
-            "PYTHONUNBUFFERED": "1",
-            **shell.without_slurm(environ),
-        }
-        return [
-            shell.start(
-                self.command,
-                environ={**shared, **self._place(rank)},
-                log=self.paths.rank_log(rank),
-            )
-            for rank in range(self.num_tasks)
-        ]
-
-    def pass_on(self, number: int, processes: list[Process]) -> float:
-        """Forward the wish; TERM and INT end the run here, USR2 only this attempt, as a time limit does."""
-        self.is_told_to_end = number != signal.SIGUSR2
-        for process in processes:
-            if process.poll() is None:
-                process.terminate()
-        return math.inf
-
-    def circumstance(self) -> Circumstance:
-        return CANCELLED if self.is_told_to_end else NOTHING
-
-    def is_running(self, job_id: str) -> bool | None:
-        return None
-
-    def _place(self, rank: int) -> dict[str, str]:
-        world = str(self.num_tasks)
-        place = {"RANK": str(rank), "WORLD_SIZE": world}
-        return {**place, "LOCAL_RANK": str(rank), "LOCAL_WORLD_SIZE": world}
+def _job_id(environ: Mapping[str, str]) -> str:
+    """Return the id that names this job alone: an array's SLURM_JOB_ID may stand for all of its tasks."""
+    if "SLURM_ARRAY_TASK_ID" in environ:
+        return f"{environ['SLURM_ARRAY_JOB_ID']}_{environ['SLURM_ARRAY_TASK_ID']}"
+    return environ["SLURM_JOB_ID"]
 
 
-@dataclass(frozen=True)
-class LocalRun:
-    """What submitit carries on this machine: the way to the run directory and how to start a rank."""
+def run_slurm_attempt(
+    paths: RunPaths, command: Sequence[str], limits: RetryLimits, *, array: str | None
+) -> ExitCode:
+    """Carry one attempt under Slurm's batch shell and do what its verdict asks for.
 
-    run_dir: Path
-    root: Path
-    command: tuple[str, ...]
-    num_tasks: int
-    limit_s: float
-    limits: RetryLimits
-    gpus: str | None
-    """The GPUs that the person chose by CUDA_VISIBLE_DEVICES; submitit puts its own choice in their place."""
-
-    def __call__(self) -> str:
-        """Attempt after attempt until the run is finished or stopped; return the last decision."""
-        os.chdir(self.root)
-        os.environ.pop(GPUS, None)
-        if self.gpus is not None:
-            os.environ[GPUS] = self.gpus
-        paths = RunPaths(self.run_dir)
-        try:
-            while (verdict := self._attempt(paths)).decision is Decision.CONTINUE:
-                pass
-        except UserError as error:
-            paths.logs.mkdir(parents=True, exist_ok=True)
-            with (paths.logs / "job.log").open("a") as log:
-                log.write(f"error: {error}\n")
-            raise
-        return verdict.decision.value
-
-    def _attempt(self, paths: RunPaths) -> Verdict:
-        machine = LocalMachine(
-            paths,
-            job_id=os.environ.get("SUBMITIT_LOCAL_JOB_ID", str(os.getpid())),
-            num_tasks=self.num_tasks,
-            command=self.command,
-            limit_s=self.limit_s,
-        )
-        return carry_attempt(paths, machine, self.limits)
-
-
-def run_slurm_attempt(paths: RunPaths, command: Sequence[str], limits: RetryLimits) -> ExitCode:
-    """Carry one attempt under Slurm's batch shell and do what its verdict asks for."""
-    batch = SlurmBatch(command, os.environ)
+    ``array`` is the array that this job is a task of.
+    """
+    batch = SlurmBatch(command, os.environ, array=array)
     verdict = carry_attempt(paths, batch, limits)
     if verdict.decision is Decision.CONTINUE:
         batch.carry_on(paths)
@@ -218,10 +135,3 @@ def _exit_code(verdict: Verdict) -> ExitCode:
             return ExitCode.CONTINUE_LATER
         case Decision.STOP:
             return ExitCode.INTERRUPTED if verdict.cause == "cancelled" else ExitCode.FAILED
-
-
-def local_holder(paths: RunPaths) -> Lease | None:
-    """Return who supervises a local run, if it lives."""
-    holder = lease.read(paths.lease)
-    is_alive = holder is not None and lease.is_alive(paths.lease, holder, lambda _: None)
-    return holder if is_alive else None

@@ -6,33 +6,33 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
-from typing import Any
 
 from hpc import records, runs, scheduler, shell, tables
+from hpc.array import AnyPlan, ArrayPlan
 from hpc.cluster import Cluster, discover, slurm_is_here
-from hpc.config import TABLE, case_names
+from hpc.config import case_names
 from hpc.errors import ExitCode, UserError, raise_all
 from hpc.estimate import model_sizes, upper_bound
-from hpc.job import local_holder, run_slurm_attempt
+from hpc.job import run_slurm_attempt
 from hpc.ledger import Ledger
+from hpc.local import local_holder, retry_limits
 from hpc.logs import Line, follow, last_lines
 from hpc.monitor import RunState, RunView
 from hpc.paths import RunPaths
-from hpc.plan import Plan, build, ordinal_of
+from hpc.plan import Plan
+from hpc.planning import Chosen, plan_of_run, single_plan_of
 from hpc.preflight import Verdict, check, failures
 from hpc.runs import Run
-from hpc.submit import Outcome, Submission, retry_limits, submit, write_run
-from hpc.submit import start_local as start_local_run
+from hpc.submit import Outcome, Submission, submit, write_run
 from hpc.text import count
 
 DEMO_INTERRUPT_AT = 0.4
 RANK_0_LOG = "rank_0.log"
 BATCH_LOG = "job.log"
-Chosen = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -46,57 +46,11 @@ class Place:
         return f"Slurm cluster {self.cluster.name}" if self.cluster else "this machine (no Slurm)"
 
 
-def plan_of(case: str | None, chosen: Chosen, *, run_id: str | None = None) -> Plan:
-    """Build the plan of one case from the words of the command line.
-
-    Its run is the newest with this configuration; ``fresh`` makes another. ``run_id`` names one that exists.
-    """
-    root = runs.find_root()
-    if case is None or "=" in case:
-        raise UserError("which case?", fix=f"name one: {', '.join(case_names(root))}")
-    if run_id is not None:
-        return _same_run(_build(root, case, chosen, ordinal_of(run_id)), run_id)
-    plan = _build(root, case, chosen, 1)
-    newest = _newest_ordinal(plan)
-    ordinal = newest + 1 if chosen.get("fresh") else max(newest, 1)
-    return plan if ordinal == 1 else _build(root, case, chosen, ordinal)
-
-
-def _build(root: Path, case: str, chosen: Chosen, ordinal: int) -> Plan:
-    return build(
-        root,
-        case,
-        preset=chosen.get("preset") or TABLE,
-        overrides=tuple(chosen.get("overrides") or ()),
-        cluster=chosen.get("cluster"),
-        data_dir=_from_root(chosen.get("data"), root),
-        ordinal=ordinal,
-    )
-
-
-def _newest_ordinal(plan: Plan) -> int:
-    """Return the highest ordinal among the submitted runs of a plan, 0 where there is none."""
-    submitted = plan.paths.root.parent.glob(f"{plan.run_id}*/events.jsonl")
-    return max((ordinal_of(path.parent.name) for path in submitted), default=0)
-
-
-def plans_of(cases: Sequence[str], chosen: Chosen) -> list[Plan]:
-    """Build the plans of several cases; raise the problems of all of them at once."""
-    plans, problems = [], []
-    for case in cases:
-        try:
-            plans.append(plan_of(case, chosen))
-        except UserError as error:
-            problems.append(error)
-    raise_all(problems)
-    return plans
-
-
 def choose_place(*, locally: bool) -> Place:
     return Place(None if locally or not slurm_is_here() else discover())
 
 
-def launch(plans: Sequence[Plan], *, locally: bool, is_agreed: Callable[[], bool]) -> list[Submission]:
+def launch(plans: Sequence[AnyPlan], *, locally: bool, is_agreed: Callable[[], bool]) -> list[Submission]:
     """Check all plans, show what would happen, ask, submit, and say what to type next."""
     place = choose_place(locally=locally)
     _check(plans, place)
@@ -107,14 +61,24 @@ def launch(plans: Sequence[Plan], *, locally: bool, is_agreed: Callable[[], bool
     problems: list[UserError] = []
     for plan in plans:
         try:
-            submissions.append(submit(plan, locally=place.cluster is None))
-            tables.result(_sentence(submissions[-1]))
+            made = submit(plan, locally=place.cluster is None)
+            submissions += made
+            tables.result("\n".join(map(_sentence, made)))
         except UserError as error:
             problems.append(error)
     if submissions:
-        tables.talk(_what_next(submissions))
+        tables.talk(_what_next(plans))
     raise_all(problems)
     return submissions
+
+
+def follow_launch(plans: Sequence[AnyPlan], submissions: Sequence[Submission]) -> ExitCode:
+    """Follow what was launched to its end; end with a summary of each array."""
+    exit_code = follow_to_end([submission.paths for submission in submissions])
+    for plan in plans:
+        if isinstance(plan, ArrayPlan):
+            exit_code = max(exit_code, summarise(plan.case, plan.preset))
+    return exit_code
 
 
 def follow_to_end(
@@ -145,7 +109,7 @@ def show_log(run: Run, *, number: int, rank: int, is_batch: bool, follows: bool)
 
 
 def cancel(wanted: str | None) -> None:
-    """Let the one live run that is meant save and leave; the ledger knows before any process does."""
+    """Let the live run or array that is meant save and leave; the ledger knows before any process does."""
     root = runs.find_root()
     if wanted is None:
         raise UserError("which run?", fix="name a case or a run; `hpc status` lists them")
@@ -154,27 +118,39 @@ def cancel(wanted: str | None) -> None:
     if not live:
         tables.result(f"{candidates[-1].name} is not running")
         return
-    if len(live) > 1:
+    if len(live) > 1 and len({run.history.array for run in live} | {None}) != 2:
         names = ", ".join(run.name for run in live)
         raise UserError(f"{wanted!r} means several runs", fix=f"name one: {names}")
-    _cancel(live[0])
+    _cancel(live)
 
 
-def _cancel(run: Run) -> None:
-    holder = local_holder(run.paths) if run.history.executor == "local" else None
-    if holder and holder.host != socket.gethostname():
-        raise UserError(f"{run.name} runs on {holder.host}", fix="cancel it there")
-    Ledger(run.paths.events).append("cancelled")
-    if holder:
-        os.kill(holder.pid, signal.SIGTERM)
-    elif run.history.executor == "slurm":
-        _cancel_jobs(run)
-    tables.result(f"{run.name}: cancelled; if it is at work, it saves and leaves")
+def _cancel(live: Sequence[Run]) -> None:
+    """Cancel one run, or all runs of one array."""
+    holders = [local_holder(run.paths) if run.history.executor == "local" else None for run in live]
+    for run, holder in zip(live, holders, strict=True):
+        if holder and holder.host != socket.gethostname():
+            raise UserError(f"{run.name} runs on {holder.host}", fix="cancel it there")
+    for run in live:
+        Ledger(run.paths.events).append("cancelled")
+    for holder in holders:
+        if holder:
+            os.kill(holder.pid, signal.SIGTERM)
+    _cancel_jobs([run for run in live if run.history.executor == "slurm"])
+    for run in live:
+        tables.result(f"{run.name}: cancelled; if it is at work, it saves and leaves")
 
 
-def _cancel_jobs(run: Run) -> None:
-    own = [job.job_id for job in scheduler.queue() if job.name == run.paths.job_name]
-    job_ids = [job_id for job_id in run.history.job_ids if job_id in own]
+def _cancel_jobs(live: Sequence[Run]) -> None:
+    if not live:
+        return
+    queued = scheduler.queue()
+    own = {(job.job_id, job.name) for job in queued}
+    job_ids = [
+        job_id
+        for run in live
+        for job_id in run.history.job_ids
+        if any((job_id, name) in own for name in run.job_names)
+    ]
     refusal = scheduler.cancel(job_ids) if job_ids else None
     if refusal:
         what = f"Slurm does not cancel {', '.join(job_ids)}: {refusal.text}"
@@ -194,9 +170,32 @@ def report(run: Run) -> ExitCode:
     return ExitCode.OK
 
 
+def summarise(case: str | None, preset: str | None) -> ExitCode:
+    """Let the training program put the results of a case's runs side by side, those of one preset."""
+    root = runs.find_root()
+    if case is None:
+        raise UserError("which case?", fix=f"name one: {', '.join(case_names(root))}")
+    found = [run for run in runs.matching(root, case) if run.paths.plan.exists()]
+    presets = {run.paths: str(records.read_json(run.paths.plan)["preset"]) for run in found}
+    chosen = preset or presets[found[-1].paths]
+    own = [run for run in found if presets[run.paths] == chosen]
+    if not own:
+        known = ", ".join(sorted(set(presets.values())))
+        raise UserError(f"case {case} has no run of preset {chosen!r}", fix=f"there are runs of: {known}")
+    newest = own[-1].history.array
+    wanted = [run for run in own if run.history.finished or run.history.array == newest]
+    out = root / "runs" / case / f"summary-{chosen}"
+    words = [sys.executable, "-m", "stockpred", "summary", "--out", str(out)]
+    answer = shell.run([*words, *(str(run.paths.root) for run in wanted)], timeout_s=600, cwd=root)
+    tables.result(answer.out) if answer.out else None
+    if answer.err:
+        tables.talk(answer.err.rstrip())
+    return ExitCode.OK if answer.is_ok else ExitCode.FAILED
+
+
 def demo(case: str, preset: str, *, locally: bool) -> ExitCode:
     """Train a small case on two ranks, interrupt it once, let it resume, and show its report."""
-    plan = plan_of(case, {"preset": preset, "fresh": True})
+    plan = single_plan_of(case, {"preset": preset, "fresh": True})
     (submission,) = launch([plan], locally=locally, is_agreed=lambda: True)
     paths = submission.paths
 
@@ -218,7 +217,7 @@ def demo(case: str, preset: str, *, locally: bool) -> ExitCode:
     return ExitCode.OK
 
 
-def attempt(case: str, run_id: str, words: Sequence[str], chosen: Chosen) -> ExitCode:
+def attempt(case: str, run_id: str, array: str | None, words: Sequence[str], chosen: Chosen) -> ExitCode:
     """Carry one attempt inside a Slurm job; ``words`` are the overrides and the command that starts ranks.
 
     A script that was submitted by hand makes its run directory here.
@@ -227,30 +226,8 @@ def attempt(case: str, run_id: str, words: Sequence[str], chosen: Chosen) -> Exi
     command = list(words[len(overrides) :])
     paths = RunPaths(runs.find_root() / "runs" / case / run_id)
     if not paths.config.exists():
-        write_run(plan_of(case, {**chosen, "overrides": overrides}, run_id=run_id))
-    retry = records.read_json(paths.plan)["retry"]
-    return run_slurm_attempt(paths, command, retry_limits(retry))
-
-
-def start_local(case: str | None, run_id: str, chosen: Chosen) -> None:
-    start_local_run(plan_of(case, chosen, run_id=run_id))
-
-
-def _from_root(directory: str | None, root: Path) -> str | None:
-    """Return a directory that was typed here as a job that runs in ``root`` finds it."""
-    if directory is None or Path.cwd() == root or Path(directory).is_absolute():
-        return directory
-    return os.path.relpath(directory, root)
-
-
-def _same_run(plan: Plan, run_id: str) -> Plan:
-    if plan.run_id != run_id:
-        raise UserError(
-            f"the case has changed: this script was made for run {run_id}, the case now makes {plan.run_id}",
-            where=f"cases/{plan.case}/config.yaml",
-            fix="make the script again with `hpc render`, or submit the case",
-        )
-    return plan
+        write_run(plan_of_run(case, run_id, {**chosen, "overrides": overrides}))
+    return run_slurm_attempt(paths, command, retry_limits(paths), array=array)
 
 
 def _follow(
@@ -277,7 +254,7 @@ def _follow(
     return views
 
 
-def _check(plans: Sequence[Plan], place: Place) -> None:
+def _check(plans: Sequence[AnyPlan], place: Place) -> None:
     problems: list[UserError] = []
     for plan in plans:
         checks = check(plan, place.cluster)
@@ -288,26 +265,30 @@ def _check(plans: Sequence[Plan], place: Place) -> None:
     raise_all(problems)
 
 
-def _preview(plans: Sequence[Plan], place: Place) -> str:
+def _preview(plans: Sequence[AnyPlan], place: Place) -> str:
     sizes = model_sizes(plans[0].root, [plan.config for plan in plans])
     header = ("case", "preset", "run", "parameters", "ranks", "limit", "GPU-hours at most")
     rows = [_row(plan, size) for plan, size in zip(plans, sizes, strict=True)]
     state = f"\n{place.cluster.summary()}" if place.cluster else ""
     table = tables.lines([header, *rows] if place.cluster else [row[:-1] for row in [header, *rows]])
-    total = sum(upper_bound(plan.resources).gpu_hours for plan in plans)
+    total = sum(_gpu_hours(plan) for plan in plans)
     sum_line = f"\n{count(len(plans), 'case')}, at most {total:.0f} GPU-hours for each attempt"
     return f"on {place.name}{state}\n{table}{sum_line if place.cluster and len(plans) > 1 else ''}"
 
 
-def _row(plan: Plan, size: int | None) -> tuple[str, ...]:
+def _gpu_hours(plan: AnyPlan) -> float:
+    return len(plan.runs) * upper_bound(plan.resources).gpu_hours
+
+
+def _row(plan: AnyPlan, size: int | None) -> tuple[str, ...]:
     return (
         plan.case,
         plan.preset,
-        plan.run_id,
+        plan.run_id if isinstance(plan, Plan) else f"{count(len(plan.runs), 'run')}, {_pace(plan)}",
         f"{size / 1e6:.2f}M" if size else "-",
         f"{plan.resources.nodes} x {plan.resources.gpus}",
         plan.resources.limit,
-        f"{upper_bound(plan.resources).gpu_hours:.0f}",
+        f"{_gpu_hours(plan):.0f}",
     )
 
 
@@ -318,6 +299,12 @@ def _sentence(submission: Submission) -> str:
     return f"{name} {submission.outcome.value} as job {submission.job_id}"
 
 
-def _what_next(submissions: Sequence[Submission]) -> str:
-    case = "|".join(submission.paths.case for submission in submissions)
-    return f"next: make status, make logs CASE={case}, make monitor, make cancel CASE={case}"
+def _pace(plan: ArrayPlan) -> str:
+    return f"{plan.at_once} at once" if plan.at_once else "side by side"
+
+
+def _what_next(plans: Sequence[AnyPlan]) -> str:
+    case = "|".join(plan.case for plan in plans)
+    arrays = "|".join(plan.case for plan in plans if isinstance(plan, ArrayPlan))
+    summary = f", make summary CASE={arrays}" if arrays else ""
+    return f"next: make status, make logs CASE={case}, make monitor, make cancel CASE={case}{summary}"

@@ -43,6 +43,8 @@ class History:
     attempts: tuple[Attempt, ...] = ()
     job_ids: tuple[str, ...] = ()
     executor: str | None = None
+    array: str | None = None
+    """The array that the newest job is a task of."""
     finished: bool = False
     is_cancelled: bool = False
     lifted_holds: tuple[str, ...] = ()
@@ -151,6 +153,7 @@ def _fold_submit(history: History, job_id: str, row: Row) -> History:
         history,
         job_ids=(*(known for known in history.job_ids if known != job_id), job_id),
         executor=row.get("executor"),
+        array=row.get("array"),
         is_cancelled=False,
         submitted=float(row.get("time", 0.0)),
         num_before_submit=len(history.attempts),

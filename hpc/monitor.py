@@ -9,8 +9,8 @@ from enum import StrEnum
 
 from hpc import records, scheduler
 from hpc.errors import UserError
-from hpc.job import local_holder
 from hpc.ledger import History, Ledger
+from hpc.local import local_holder, waits_in_pool
 from hpc.parse import QueuedJob
 from hpc.records import Row
 from hpc.runs import Run, open_run
@@ -70,6 +70,7 @@ class Evidence:
     job: QueuedJob | None
     queue_is_known: bool
     is_alive_here: bool
+    waits_in_pool: bool
     progress: Row
     now: float
 
@@ -121,7 +122,7 @@ class Watcher:
         self._ask(runs)
         views = []
         for run in runs:
-            job = scheduler.job_of(self._queue or (), run.paths, run.history.job_ids)
+            job = scheduler.job_of(self._queue or (), run.job_names, run.history.job_ids)
             if self.lifts_holds and job:
                 lift_hold(run, job)
             fresh = open_run(run.paths)
@@ -190,6 +191,7 @@ def _evidence(run: Run, job: QueuedJob | None, *, queue_is_known: bool) -> Evide
         job=job,
         queue_is_known=queue_is_known,
         is_alive_here=run.history.executor == "local" and local_holder(run.paths) is not None,
+        waits_in_pool=run.history.executor == "local" and waits_in_pool(run),
         progress=records.read_json_if_any(run.paths.status) or {},
         now=time.time(),
     )
@@ -209,7 +211,7 @@ def _state(history: History, evidence: Evidence) -> State:
         return _finished(history, evidence)
     if history.is_over and last is not None:
         return _stopped(last.cause or "unknown", last.why or "")
-    if history.is_cancelled and not _is_alive(evidence):
+    if history.is_cancelled and (not _is_alive(evidence) or evidence.waits_in_pool):
         return RunState.CANCELLED, "it was cancelled", RESUBMIT
     if history.executor == "slurm":
         return _state_in_slurm(history, evidence)
@@ -271,6 +273,8 @@ def _state_here(history: History, evidence: Evidence) -> State:
     last = history.last
     if evidence.is_alive_here:
         return _running(history, evidence)
+    if evidence.waits_in_pool:
+        return RunState.WAITING, "it waits for its turn on this machine", None
     changed = max(history.submitted, (last.ended or 0.0) if last else 0.0)
     has_begun = last is not None and last.ended is None and last.started > history.submitted
     if not has_begun and evidence.now - changed < GRACE_S:

@@ -25,8 +25,12 @@ class RunPaths:
 
     @property
     def job_name(self) -> str:
-        """What Slurm calls the jobs of this run; ids alone come back when a cluster is set up anew."""
+        """What Slurm calls the jobs of this run, or of this array of runs."""
         return f"hpc-{self.case}-{self.run_id}"
+
+    def array(self, array_id: str) -> RunPaths:
+        """Return the directory of an array that this run belongs to; it lies beside its runs."""
+        return RunPaths(self.root.parent / array_id)
 
     # What was asked for: written before the first job starts.
     @property

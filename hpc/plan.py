@@ -45,6 +45,11 @@ class Plan:
         return f"runs/{self.case}/{self.run_id}"
 
     @property
+    def runs(self) -> tuple[Plan, ...]:
+        """The runs that this is a plan of: itself. An ``ArrayPlan`` has several."""
+        return (self,)
+
+    @property
     def paths(self) -> RunPaths:
         return RunPaths(self.root / self.run_dir)
 
@@ -109,12 +114,14 @@ def build(
         overrides = [*overrides, f"data.dir={data_dir}"]
     resolved = config.resolve(root, case, preset=preset, overrides=overrides, cluster=cluster, check=check)
     signature = signature_of(resolved)
-    run_id = f"{preset}-{signature[:8]}" + (f"-{ordinal}" if ordinal > 1 else "")
+    run_id = "-".join([preset, *_member(resolved), signature[:8], *([str(ordinal)] if ordinal > 1 else [])])
+    run_dir = f"runs/{case}/{run_id}"
     script = Script(
         root=root,
         case=case,
-        run_id=run_id,
-        run_dir=f"runs/{case}/{run_id}",
+        name=run_id,
+        run_dir=run_dir,
+        log=f"{run_dir}/logs/job.log",
         resources=resolved.resources,
         recipe=_recipe(case, preset, run_id, cluster, overrides),
         python=sys.executable,
@@ -168,6 +175,13 @@ def _require_plain_names(**names: str | None) -> None:
             if name is not None and not text.is_plain_name(name)
         ]
     )
+
+
+def _member(resolved: Config) -> tuple[str, ...]:
+    """Return what tells a run from the others of its array: AAPL of data.symbol=AAPL, made a plain name."""
+    key = resolved.array.key
+    value = resolved.value(key) if key else None
+    return () if value is None else (re.sub(r"[^A-Za-z0-9]+", "_", value).strip("_"),)
 
 
 def _recipe(

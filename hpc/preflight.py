@@ -14,10 +14,10 @@ from enum import StrEnum
 from pathlib import Path
 
 from hpc import shell
+from hpc.array import AnyPlan, ArrayPlan
 from hpc.cluster import Cluster, Partition
 from hpc.errors import ExitCode, UserError
 from hpc.parse import NodeGroup
-from hpc.plan import Plan
 from hpc.text import count, duration, suggestion
 
 BAR_FILES = (".csv", ".csv.gz", ".parquet")
@@ -44,7 +44,7 @@ class Check:
     where: str | None = None
 
 
-def check(plan: Plan, cluster: Cluster | None) -> list[Check]:
+def check(plan: AnyPlan, cluster: Cluster | None) -> list[Check]:
     """Check a plan against this machine and, where there is one, against the cluster."""
     found = [finding for checker in PLAN_CHECKS for finding in checker(plan)]
     if cluster is None:
@@ -65,7 +65,7 @@ def failures(checks: Sequence[Check]) -> list[UserError]:
     ]
 
 
-def _universe_exists(plan: Plan) -> Iterator[Check]:
+def _universe_exists(plan: AnyPlan) -> Iterator[Check]:
     name = plan.config.value("data.universe")
     if name is None:
         return
@@ -82,7 +82,7 @@ def _universe_exists(plan: Plan) -> Iterator[Check]:
         )
 
 
-def _bars_are_here(plan: Plan) -> Iterator[Check]:
+def _bars_are_here(plan: AnyPlan) -> Iterator[Check]:
     source, chosen = plan.config.value("data.source"), plan.config.value("data.dir")
     if source == "synthetic":
         ignored = f"; {chosen} is not read" if chosen else ""
@@ -107,7 +107,7 @@ def _bars_are_here(plan: Plan) -> Iterator[Check]:
         yield _ok("bars", chosen)
 
 
-def _run_directory_is_writable(plan: Plan) -> Iterator[Check]:
+def _run_directory_is_writable(plan: AnyPlan) -> Iterator[Check]:
     nearest = plan.paths.root
     while not nearest.exists() and nearest != nearest.parent:
         nearest = nearest.parent
@@ -125,7 +125,7 @@ def _run_directory_is_writable(plan: Plan) -> Iterator[Check]:
     )
 
 
-def _script_parses(plan: Plan) -> Iterator[Check]:
+def _script_parses(plan: AnyPlan) -> Iterator[Check]:
     answer = shell.run(["bash", "-n"], stdin=plan.script, timeout_s=10)
     if answer.is_ok:
         yield _ok("script", "bash -n is content")
@@ -140,7 +140,7 @@ def _script_parses(plan: Plan) -> Iterator[Check]:
     )
 
 
-def _signal_has_time(plan: Plan) -> Iterator[Check]:
+def _signal_has_time(plan: AnyPlan) -> Iterator[Check]:
     if plan.resources.gets_early_signal or plan.resources.signal_lead_s == 0:
         return
     lead = f"{plan.resources.signal_lead_s} s of lead in a limit of {duration(plan.resources.limit_s)}"
@@ -148,13 +148,13 @@ def _signal_has_time(plan: Plan) -> Iterator[Check]:
     yield Check("signal", Verdict.WARN, what, None, plan.config.origin("resources.limit"))
 
 
-def _fits_one_machine(plan: Plan) -> Iterator[Check]:
+def _fits_one_machine(plan: AnyPlan) -> Iterator[Check]:
     if plan.resources.nodes > 1:
         what = f"no Slurm here: the ranks of {plan.resources.nodes} nodes run on this machine"
         yield Check("nodes", Verdict.WARN, what, "resources.nodes=1", plan.config.origin("resources.nodes"))
 
 
-def _partition_is_up(plan: Plan, cluster: Cluster, partition: Partition) -> Iterator[Check]:
+def _partition_is_up(plan: AnyPlan, cluster: Cluster, partition: Partition) -> Iterator[Check]:
     if not partition.is_up:
         yield Check(
             "partition state",
@@ -164,7 +164,7 @@ def _partition_is_up(plan: Plan, cluster: Cluster, partition: Partition) -> Iter
         )
 
 
-def _limit_is_allowed(plan: Plan, cluster: Cluster, partition: Partition) -> Iterator[Check]:
+def _limit_is_allowed(plan: AnyPlan, cluster: Cluster, partition: Partition) -> Iterator[Check]:
     if plan.resources.limit_s <= partition.max_limit_s:
         yield _ok("limit", plan.resources.limit)
         return
@@ -182,7 +182,7 @@ def _limit_is_allowed(plan: Plan, cluster: Cluster, partition: Partition) -> Ite
     )
 
 
-def _gpus_exist(plan: Plan, cluster: Cluster, partition: Partition) -> Iterator[Check]:
+def _gpus_exist(plan: AnyPlan, cluster: Cluster, partition: Partition) -> Iterator[Check]:
     resources = plan.resources
     if resources.gpu_request == "none":
         return
@@ -205,7 +205,7 @@ def _gpus_exist(plan: Plan, cluster: Cluster, partition: Partition) -> Iterator[
         yield _ok("gpus", f"{resources.gpus} of {most} per node")
 
 
-def _nodes_hold_the_share(plan: Plan, cluster: Cluster, partition: Partition) -> Iterator[Check]:
+def _nodes_hold_the_share(plan: AnyPlan, cluster: Cluster, partition: Partition) -> Iterator[Check]:
     """Compare CPUs and memory with the nodes that have the GPUs; say which share would fit."""
     resources = plan.resources
     groups = _groups_with_gpus(plan, partition)
@@ -225,7 +225,7 @@ def _nodes_hold_the_share(plan: Plan, cluster: Cluster, partition: Partition) ->
         yield _fail(plan, "memory", "resources.memory_gb_per_gpu", what, fix)
 
 
-def _nodes_are_enough(plan: Plan, cluster: Cluster, partition: Partition) -> Iterator[Check]:
+def _nodes_are_enough(plan: AnyPlan, cluster: Cluster, partition: Partition) -> Iterator[Check]:
     resources = plan.resources
     available = sum(group.num_nodes for group in _groups_with_gpus(plan, partition))
     most = min(available, partition.max_nodes)
@@ -234,13 +234,26 @@ def _nodes_are_enough(plan: Plan, cluster: Cluster, partition: Partition) -> Ite
         yield _fail(plan, "nodes", "resources.nodes", what, f"resources.nodes={most:g}")
 
 
-def _may_be_requeued(plan: Plan, cluster: Cluster, partition: Partition) -> Iterator[Check]:
+def _array_is_allowed(plan: AnyPlan, cluster: Cluster, partition: Partition) -> Iterator[Check]:
+    """Slurm limits the number of a task, hence also how many tasks there can be (MaxArraySize)."""
+    most = cluster.max_array_size
+    if not isinstance(plan, ArrayPlan):
+        return
+    if len(plan.runs) <= most:
+        yield _ok("array", count(len(plan.runs), "run"))
+        return
+    what = f"an array of {len(plan.runs)} runs is too large: {cluster.name} allows {most}"
+    fix = f"submit at most {most} at a time, with --only or shorter array.values"
+    yield _fail(plan, "array", "array.key", what, fix)
+
+
+def _may_be_requeued(plan: AnyPlan, cluster: Cluster, partition: Partition) -> Iterator[Check]:
     if plan.resources.requeue and not cluster.lets_requeue:
         what = f"{cluster.name} requeues no jobs (JobRequeue=0): a successor job continues the run"
         yield Check("requeue", Verdict.WARN, what)
 
 
-def _root_holds_no_pattern(plan: Plan, cluster: Cluster, partition: Partition) -> Iterator[Check]:
+def _root_holds_no_pattern(plan: AnyPlan, cluster: Cluster, partition: Partition) -> Iterator[Check]:
     """Slurm fills %j and its like in anywhere in the path of a log, the working directory's part included."""
     pattern = re.search(r"%[0-9]*[AaJjNnstuxb]", str(plan.root))
     if pattern:
@@ -248,7 +261,7 @@ def _root_holds_no_pattern(plan: Plan, cluster: Cluster, partition: Partition) -
         yield Check("workspace path", Verdict.FAIL, what, "rename the directory", str(plan.root))
 
 
-def _workspace_is_shared(plan: Plan, cluster: Cluster, partition: Partition) -> Iterator[Check]:
+def _workspace_is_shared(plan: AnyPlan, cluster: Cluster, partition: Partition) -> Iterator[Check]:
     kind = _file_system(plan.root)
     if kind in NODE_LOCAL:
         what = f"the workspace is on {kind}, which other nodes may not see"
@@ -263,8 +276,8 @@ def _workspace_is_shared(plan: Plan, cluster: Cluster, partition: Partition) -> 
         yield _ok("workspace", f"on {kind or 'an unknown file system'}")
 
 
-PlanChecker = Callable[[Plan], Iterator[Check]]
-ClusterChecker = Callable[[Plan, Cluster, Partition], Iterator[Check]]
+PlanChecker = Callable[[AnyPlan], Iterator[Check]]
+ClusterChecker = Callable[[AnyPlan, Cluster, Partition], Iterator[Check]]
 PLAN_CHECKS: tuple[PlanChecker, ...] = (
     _universe_exists,
     _bars_are_here,
@@ -278,6 +291,7 @@ CLUSTER_CHECKS: tuple[ClusterChecker, ...] = (
     _gpus_exist,
     _nodes_hold_the_share,
     _nodes_are_enough,
+    _array_is_allowed,
     _may_be_requeued,
     _workspace_is_shared,
     _root_holds_no_pattern,
@@ -288,11 +302,11 @@ def _ok(name: str, what: str) -> Check:
     return Check(name, Verdict.OK, what)
 
 
-def _fail(plan: Plan, name: str, key: str, what: str, fix: str) -> Check:
+def _fail(plan: AnyPlan, name: str, key: str, what: str, fix: str) -> Check:
     return Check(name, Verdict.FAIL, what, fix, plan.config.origin(key))
 
 
-def _unknown_partition(plan: Plan, cluster: Cluster) -> Check:
+def _unknown_partition(plan: AnyPlan, cluster: Cluster) -> Check:
     names = [partition.name for partition in cluster.partitions]
     wanted = plan.resources.partition
     if wanted is None:
@@ -308,7 +322,7 @@ def _num_gpus(group: NodeGroup, wanted_type: str | None) -> int:
     return sum(gpus.count for gpus in group.gpus if wanted_type in (None, gpus.type))
 
 
-def _groups_with_gpus(plan: Plan, partition: Partition) -> list[NodeGroup]:
+def _groups_with_gpus(plan: AnyPlan, partition: Partition) -> list[NodeGroup]:
     resources = plan.resources
     if resources.gpu_request == "none":
         return list(partition.groups)

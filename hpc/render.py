@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import shlex
 from collections.abc import Iterator, Sequence
@@ -18,17 +19,44 @@ _PLAIN_PATH = re.compile(r"[A-Za-z0-9_./-]+")
 _MAX_WIDTH = 100
 
 
+class Expanded(str):
+    """A word that the shell fills in when the script runs; it brings its own quotes."""
+
+    __slots__ = ()
+
+
+@dataclass(frozen=True)
+class Tasks:
+    """The runs of an array: run ``n`` is task ``n``, and only those in ``chosen`` are submitted."""
+
+    run_ids: tuple[str, ...]
+    values: tuple[str, ...]
+    chosen: tuple[int, ...]
+    at_once: int | None
+
+    @property
+    def option(self) -> str:
+        """Return what ``sbatch --array`` takes, such as ``0-2,5%4``."""
+        limit = f"%{self.at_once}" if self.at_once else ""
+        return f"{','.join(_ranges(self.chosen))}{limit}"
+
+
 @dataclass(frozen=True)
 class Script:
-    """What a script depends on. ``run_dir`` is relative to ``root``; ``recipe`` makes the plan again."""
+    """What a script depends on. ``run_dir`` is relative to ``root``; ``recipe`` makes the plan again.
+
+    In an array, ``name`` is the array's and the run directory's name is only known to each task.
+    """
 
     root: Path
     case: str
-    run_id: str
+    name: str
     run_dir: str
+    log: str
     resources: Resources
     recipe: tuple[str, ...]
     python: str
+    tasks: Tasks | None = None
 
 
 def render(templates: Path, script: Script) -> str:
@@ -54,7 +82,8 @@ def options(script: Script) -> list[str]:
     """Return the #SBATCH options in order; ``resources.extra`` has the last word on memory."""
     resources = script.resources
     found = [
-        f"job-name=hpc-{script.case}-{script.run_id}",
+        f"job-name=hpc-{script.case}-{script.name}",
+        *([f"array={script.tasks.option}"] if script.tasks else []),
         *_given("partition", resources.partition),
         f"time={resources.limit}",
         f"nodes={resources.nodes}",
@@ -68,7 +97,7 @@ def options(script: Script) -> list[str]:
         *_given("exclude", resources.exclude),
         "requeue" if resources.requeue else "no-requeue",
         "open-mode=append",
-        f"output={script.run_dir}/logs/job.log",
+        f"output={script.log}",
         *([f"signal=USR2@{resources.signal_lead_s}"] if resources.gets_early_signal else []),
     ]
     if _PLAIN_PATH.fullmatch(str(script.root)):
@@ -89,7 +118,7 @@ def _environment(templates: Path) -> jinja2.Environment:
         comment_start_string="<#",  # ${#array} is bash, not a comment
         comment_end_string="#>",
     )
-    environment.filters["quoted"] = lambda value: shlex.quote(str(value))
+    environment.filters["quoted"] = _quoted
     environment.filters["broken"] = _broken
     return environment
 
@@ -100,8 +129,8 @@ def _context(script: Script) -> dict[str, Any]:
         "options": options(script),
         "root": script.root,
         "case": script.case,
-        "run_id": script.run_id,
         "run_dir": script.run_dir,
+        "tasks": script.tasks,
         "resources": resources,
         "num_threads": resources.cpus_per_gpu,
         "setup": resources.setup,
@@ -113,15 +142,31 @@ def _context(script: Script) -> dict[str, Any]:
             "--wait=0",  # rank 0 tests the model when the others have left
             "--unbuffered",
             "--open-mode=append",
-            f"--output={script.run_dir}/logs/rank_%t.log",
+            _as_in(script, f"--output={script.run_dir}/logs/rank_%t.log"),
         ],
-        "train": [script.python, "-u", "-m", "stockpred", "train", script.run_dir],
+        "train": [script.python, "-u", "-m", "stockpred", "train", _as_in(script, script.run_dir)],
     }
+
+
+def _as_in(script: Script, word: str) -> str:
+    """Return a word that names the run directory as the script writes it."""
+    return Expanded(f'"{word}"') if script.tasks else word
+
+
+def _quoted(word: object) -> str:
+    return str(word) if isinstance(word, Expanded) else shlex.quote(str(word))
+
+
+def _ranges(numbers: Sequence[int]) -> Iterator[str]:
+    """Yield ``0-3`` for 0, 1, 2, 3 and ``5`` for a number alone."""
+    for _, group in itertools.groupby(enumerate(numbers), lambda pair: pair[1] - pair[0]):
+        run = [number for _, number in group]
+        yield f"{run[0]}-{run[-1]}" if len(run) > 1 else str(run[0])
 
 
 def _broken(words: Sequence[str]) -> str:
     """Join the words for a shell, broken into lines of a readable width."""
-    return " \\\n    ".join(_lines([shlex.quote(word) for word in words]))
+    return " \\\n    ".join(_lines([_quoted(word) for word in words]))
 
 
 def _lines(words: Sequence[str]) -> Iterator[str]:

@@ -31,6 +31,12 @@ class Run:
     def name(self) -> str:
         return f"{self.paths.case}/{self.paths.run_id}"
 
+    @property
+    def job_names(self) -> tuple[str, ...]:
+        """What Slurm calls the jobs of this run: those of its own, and the array that it is a task of."""
+        array = self.history.array
+        return (self.paths.job_name, *([self.paths.array(array).job_name] if array else []))
+
 
 def find_root(start: Path | None = None) -> Path:
     """Return the nearest directory at or above ``start`` that holds ``cases/``."""

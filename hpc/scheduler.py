@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+import time
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from hpc import parse, shell
 from hpc.errors import ExitCode, UserError
 from hpc.parse import JobFacts, QueuedJob
-from hpc.paths import RunPaths
 from hpc.states import explain_state
 
 TIMEOUT_S = 30.0
+RECENT_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -23,8 +25,12 @@ class Refusal:
 
 
 def queue() -> tuple[QueuedJob, ...]:
-    """Return the person's jobs, those just ended too, by one call; raise UserError when Slurm is silent."""
-    answer = _ask("squeue", "--noheader", "--me", "--states=all", "--format", parse.SQUEUE_FORMAT)
+    """Return the person's jobs, those just ended too, by one call; raise UserError when Slurm is silent.
+
+    A task of an array is a job of its own, called ARRAYJOB_TASK.
+    """
+    asked = ("squeue", "--noheader", "--me", "--states=all", "--array", "--format", parse.SQUEUE_FORMAT)
+    answer = _ask(*asked)
     if not answer.is_ok:
         raise UserError(
             f"Slurm does not answer: {answer.err.strip() or 'squeue failed'}",
@@ -34,9 +40,26 @@ def queue() -> tuple[QueuedJob, ...]:
     return parse.queued_jobs(answer.out)
 
 
-def job_of(queued: Sequence[QueuedJob], paths: RunPaths, job_ids: Sequence[str]) -> QueuedJob | None:
-    """Return the job that carries a run: a living one before an ended one, the newest before the older."""
-    own = {job.job_id: job for job in queued if job.name == paths.job_name}
+class RecentQueue:
+    """The queue as it was a moment ago: Slurm is not asked for each of many runs."""
+
+    def __init__(self) -> None:
+        self._jobs: tuple[QueuedJob, ...] = ()
+        self._asked = -math.inf
+
+    def jobs(self) -> tuple[QueuedJob, ...]:
+        if time.monotonic() - self._asked > RECENT_S:
+            self._jobs = queue()
+            self._asked = time.monotonic()
+        return self._jobs
+
+
+def job_of(queued: Sequence[QueuedJob], names: Collection[str], job_ids: Sequence[str]) -> QueuedJob | None:
+    """Return the job that carries a run: a living one before an ended one, the newest before the older.
+
+    ``names`` are what Slurm calls the run's jobs: ids alone come back when a cluster is set up anew.
+    """
+    own = {job.job_id: job for job in queued if job.name in names}
     known = [own[job_id] for job_id in reversed(job_ids) if job_id in own]
     living = [job for job in known if not explain_state(job.state).is_over]
     return next(iter(living or known), None)

@@ -1,29 +1,27 @@
-"""Turn a plan into a job through submitit: on Slurm with the plan's own script, else as local processes."""
+"""Turn plans into jobs: on Slurm by their scripts, else as local processes. Nothing is submitted twice."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import shutil
-import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
 
-from hpc import records, runs, scheduler, shell
+from hpc import executors, records, runs, scheduler
+from hpc.array import ArrayPlan
 from hpc.cluster import slurm_is_here
 from hpc.errors import ExitCode, UserError
-from hpc.job import GPUS, LocalRun, local_holder
-from hpc.ledger import History, Ledger
+from hpc.ledger import Ledger
+from hpc.local import local_holder, task_id, waits_in_pool
 from hpc.paths import RunPaths
 from hpc.plan import Plan
+from hpc.runs import Run, open_run
 from hpc.states import explain_state
-from hpc.supervise import RetryLimits
 
-TEN_YEARS_MIN = 10 * 365 * 24 * 60
 SUBMITTING_S = 120.0
 LEAVING_S = 90.0
 
@@ -36,6 +34,10 @@ class Outcome(StrEnum):
     ATTACHED = "is already at work"
     FINISHED = "was finished before"
 
+    @property
+    def needs_job(self) -> bool:
+        return self in (Outcome.SUBMITTED, Outcome.CONTINUED)
+
 
 @dataclass(frozen=True)
 class Submission:
@@ -46,40 +48,73 @@ class Submission:
     job_id: str | None
 
 
-def submit(plan: Plan, *, locally: bool) -> Submission:
-    """Submit a plan; a run that is alive or finished is left as it is.
+def submit(plan: Plan | ArrayPlan, *, locally: bool) -> list[Submission]:
+    """Submit a plan; runs that are alive or finished are left as they are.
 
-    A run that a refused submit created is removed again.
+    Runs that a refused submit created are removed again.
     """
-    paths = plan.paths
-    with _alone(paths):
-        _await_leaving(paths)
-        history = Ledger(paths.events).history()
-        if history.finished:
-            return Submission(paths, Outcome.FINISHED, history.job_id)
-        if is_alive(paths, history):
-            return Submission(paths, Outcome.ATTACHED, history.job_id)
-        is_new = not paths.root.exists()
-        try:
-            write_run(plan)
-            job_id = _start_here(plan) if locally else _start_in_slurm(plan)
-        except UserError:
-            if is_new and not paths.events.exists():
+    with _alone([run.paths for run in plan.runs]):
+        queue = scheduler.RecentQueue()
+        outcomes = [_outcome(run.paths, queue) for run in plan.runs]
+        needed = [run for run, outcome in zip(plan.runs, outcomes, strict=True) if outcome.needs_job]
+        if needed:
+            _send(plan, needed, locally=locally)
+        return [
+            Submission(run.paths, outcome, Ledger(run.paths.events).history().job_id)
+            for run, outcome in zip(plan.runs, outcomes, strict=True)
+        ]
+
+
+def _send(plan: Plan | ArrayPlan, needed: Sequence[Plan], *, locally: bool) -> None:
+    """Write the runs and give them a job; where that fails, take back what was not there before."""
+    directories = [plan.paths, *(run.paths for run in needed)]
+    new = [paths for paths in directories if not paths.root.exists()]
+    try:
+        for run in needed:
+            write_run(run)
+        if isinstance(plan, ArrayPlan):
+            _send_array(plan.restricted_to([run.run_id for run in needed]), locally=locally)
+        elif locally:
+            run_dir = str(plan.paths.root)
+            executors.start_here(["start-local", run_dir], plan.paths.logs / "job.log", plan.root)
+        else:
+            job_id = executors.send_to_slurm(plan.script, plan.paths, plan.root)
+            Ledger(plan.paths.events).append("submitted", job_id=job_id, executor="slurm")
+    except UserError:
+        for paths in new:
+            if not paths.events.exists():
                 shutil.rmtree(paths.root, ignore_errors=True)
-            raise
-    return Submission(paths, Outcome.CONTINUED if history.attempts else Outcome.SUBMITTED, job_id)
+        raise
 
 
-def _await_leaving(paths: RunPaths) -> None:
-    """Let a run that was told to end do so, before it is submitted again."""
+def _send_array(plan: ArrayPlan, *, locally: bool) -> None:
+    write_array(plan)
+    if locally:
+        names = [run.run_id for _, run in plan.chosen_runs]
+        command = ["start-pool", str(plan.paths.root), *names]
+        executors.start_here(command, plan.paths.logs / "job.log", plan.root)
+        return
+    job_id = executors.send_to_slurm(plan.script, plan.paths, plan.root)
+    for task, run in plan.chosen_runs:
+        Ledger(run.paths.events).append(
+            "submitted", job_id=task_id(job_id, task), executor="slurm", array=plan.array_id
+        )
+
+
+def _outcome(paths: RunPaths, queue: scheduler.RecentQueue) -> Outcome:
+    """Say what a submit has to do about a run, after letting one that was told to end do so."""
     limit = time.monotonic() + LEAVING_S
     while True:
-        history = Ledger(paths.events).history()
-        is_leaving = (history.is_cancelled or history.is_over) and is_alive(paths, history)
-        if history.finished or not is_leaving:
-            return
+        run = open_run(paths)
+        history = run.history
+        if history.finished:
+            return Outcome.FINISHED
+        if not is_alive(run, queue):
+            return Outcome.CONTINUED if history.attempts else Outcome.SUBMITTED
+        if not history.is_cancelled and not history.is_over:
+            return Outcome.ATTACHED
         if time.monotonic() > limit:
-            what = f"{paths.case}/{paths.run_id} was told to end and is still leaving"
+            what = f"{run.name} was told to end and is still leaving"
             raise UserError(what, fix="submit again in a minute", exit_code=ExitCode.REFUSED)
         time.sleep(1.0)
 
@@ -95,111 +130,40 @@ def write_run(plan: Plan) -> None:
         records.write_text(paths.job_script, plan.script)
 
 
+def write_array(plan: ArrayPlan) -> None:
+    """Write what an array is into its own directory, beside those of its runs."""
+    make_log_directory(plan.paths)
+    with _writing(plan.paths.root):
+        records.write_json(plan.paths.plan, plan.to_json())
+        records.write_text(plan.paths.job_script, plan.script)
+
+
 def make_log_directory(paths: RunPaths) -> None:
     with _writing(paths.logs):
         paths.logs.mkdir(parents=True, exist_ok=True)
 
 
-def is_alive(paths: RunPaths, history: History) -> bool:
+def is_alive(run: Run, queue: scheduler.RecentQueue) -> bool:
     """Say whether a job of the run waits or works."""
-    if history.executor != "slurm" or not slurm_is_here():
-        return local_holder(paths) is not None
-    job = scheduler.job_of(scheduler.queue(), paths, history.job_ids)
+    if not run.history.job_ids:
+        return False
+    if run.history.executor != "slurm" or not slurm_is_here():
+        return local_holder(run.paths) is not None or waits_in_pool(run)
+    job = scheduler.job_of(queue.jobs(), run.job_names, run.history.job_ids)
     return job is not None and not explain_state(job.state).is_over
 
 
-def retry_limits(retry: Mapping[str, Any]) -> RetryLimits:
-    """Read the limits from the ``retry`` section of a plan."""
-    return RetryLimits(retry["max_stalled_attempts"], retry["max_attempts"])
-
-
-def rank_command(plan: Plan) -> tuple[str, ...]:
-    """Return how one local rank is started."""
-    run_dir = plan.paths.root.relative_to(plan.root)
-    return (sys.executable, "-u", "-m", "stockpred", "train", str(run_dir))
-
-
-def _start_in_slurm(plan: Plan) -> str:
-    from submitit.core.utils import FailedJobError, FailedSubmissionError
-    from submitit.slurm.slurm import SlurmExecutor
-
-    class ScriptExecutor(SlurmExecutor):
-        """A submitit executor whose sbatch text is the plan's."""
-
-        job_class = SlurmExecutor.job_class
-
-        def _make_submission_file_text(self, command: str, uid: str) -> str:
-            return plan.script
-
-    with _clean_environment(plan.root):
-        try:
-            job: Any = ScriptExecutor(folder=plan.paths.submitit).submit(_names_the_run, str(plan.paths.root))
-        except (FailedJobError, FailedSubmissionError) as error:
-            raise UserError(
-                f"Slurm refuses the job: {_last_line(str(error))}",
-                where=str(plan.paths.job_script),
-                fix="see what would be sent with --dry-run; `sinfo` shows the partitions",
-                exit_code=ExitCode.REFUSED,
-            ) from None
-    Ledger(plan.paths.events).append("submitted", job_id=job.job_id, executor="slurm")
-    return str(job.job_id)
-
-
-def _start_here(plan: Plan) -> str:
-    """Start the local executor in a session of its own: closing the terminal does not end the run."""
-    starter = [sys.executable, "-m", "hpc", "start-local", *plan.recipe]
-    log = plan.paths.logs / "job.log"
-    process = shell.start(starter, environ=shell.without_slurm(), cwd=plan.root, log=log, own_session=True)
-    if process.wait() != 0:
-        raise UserError("the local processes could not be started", where=str(log), exit_code=ExitCode.FAILED)
-    job_id = Ledger(plan.paths.events).history().job_id
-    assert job_id is not None
-    return job_id
-
-
-def start_local(plan: Plan) -> str:
-    """Hand the run to submitit's local executor; return the id of its controller process."""
-    from submitit.local.local import LocalExecutor
-
-    executor = LocalExecutor(folder=plan.paths.submitit)
-    executor.update_parameters(timeout_min=TEN_YEARS_MIN, gpus_per_node=plan.resources.gpus)
-    work = LocalRun(
-        run_dir=plan.paths.root,
-        root=plan.root,
-        command=rank_command(plan),
-        num_tasks=plan.num_tasks,
-        limit_s=plan.resources.limit_s,
-        limits=retry_limits(plan.to_json()["retry"]),
-        gpus=os.environ.get(GPUS),
-    )
-    job: Any = executor.submit(work)
-    Ledger(plan.paths.events).append("submitted", job_id=job.job_id, executor="local")
-    return str(job.job_id)
-
-
-def _names_the_run(run_dir: str) -> str:
-    """What submitit's pickle carries to Slurm: the run directory's path, for whoever looks into it."""
-    return run_dir
-
-
 @contextlib.contextmanager
-def _clean_environment(root: Path) -> Iterator[None]:
-    """Submit from the workspace and without what an enclosing job left in the environment."""
-    before = dict(os.environ)
-    with contextlib.chdir(root):
-        os.environ.clear()
-        os.environ.update(shell.without_slurm(before))
-        try:
-            yield
-        finally:
-            os.environ.clear()
-            os.environ.update(before)
-
-
-@contextlib.contextmanager
-def _alone(paths: RunPaths) -> Iterator[None]:
+def _alone(all_paths: Sequence[RunPaths]) -> Iterator[None]:
     """Let one submit of a run work at a time; a mark that a killed submit left grows stale."""
-    mark = paths.root.with_name(f".{paths.run_id}.submitting")
+    with contextlib.ExitStack() as marks:
+        for paths in all_paths:
+            marks.enter_context(_marked(paths.root.with_name(f".{paths.run_id}.submitting")))
+        yield
+
+
+@contextlib.contextmanager
+def _marked(mark: Path) -> Iterator[None]:
     with _writing(mark.parent):
         mark.parent.mkdir(parents=True, exist_ok=True)
         records.clear_if_older(mark, SUBMITTING_S)
@@ -229,9 +193,3 @@ def _writing(directory: Path) -> Iterator[None]:
             where=str(directory),
             fix="free some space or work in a directory that you may write to",
         ) from None
-
-
-def _last_line(text: str) -> str:
-    """Return the line of sbatch's complaint that says why."""
-    said = [line.strip() for line in text.splitlines() if "error:" in line]
-    return (said or text.strip().splitlines() or [""])[-1]

@@ -31,6 +31,8 @@ class Platform(Protocol):
 
     name: str
     job_id: str
+    array: str | None
+    """The array of runs that this job is a task of."""
     nodes: tuple[str, ...]
     deadline: float | None
     """Epoch second at which the allocation ends."""
@@ -66,7 +68,7 @@ def carry_attempt(paths: RunPaths, platform: Platform, limits: RetryLimits) -> V
         return Verdict("cancelled", Decision.STOP, "it was cancelled before this attempt began")
     mine = lease.new(attempt=len(history.attempts) + 1, job_id=platform.job_id)
     lease.take(paths.lease, mine, is_running=platform.is_running)
-    with _asked_to_stop() as wishes:
+    with asked_to_stop() as wishes:
         try:
             _open_attempt(ledger, paths, platform, mine, limits)
             exit_code, is_superseded = _watch(paths, platform, mine, wishes)
@@ -83,7 +85,7 @@ def _open_attempt(
 ) -> None:
     history = ledger.history()
     if platform.job_id not in history.job_ids:
-        ledger.append("submitted", job_id=platform.job_id, executor=platform.name)
+        ledger.append("submitted", job_id=platform.job_id, executor=platform.name, array=platform.array)
     _close_lost_attempt(ledger, history, platform.job_id)
     reason = stalled_reason(ledger.history(), limits.max_stalled)
     if reason:
@@ -160,7 +162,7 @@ def _environ(platform: Platform, mine: Lease) -> dict[str, str]:
 
 
 @contextmanager
-def _asked_to_stop() -> Iterator[list[int]]:
+def asked_to_stop() -> Iterator[list[int]]:
     """Collect the stop signals that arrive meanwhile; the old handlers come back afterwards."""
     received: list[int] = []
     before = {number: signal.signal(number, lambda n, _frame: received.append(n)) for number in FORWARDED}

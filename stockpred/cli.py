@@ -20,16 +20,16 @@ def cli() -> None:
 @cli.command()
 @click.option("--json", "as_json", is_flag=True, help="Answer as JSON.")
 def check(as_json: bool) -> None:
-    """Check an experiment given as JSON {"tree": ...} on stdin."""
+    """Check experiments given as JSON {"trees": [...]} on stdin."""
     from stockpred.check import problems_of
 
-    problems = problems_of(json.load(sys.stdin)["tree"])
+    problems = [problems_of(tree) for tree in json.load(sys.stdin)["trees"]]
     if as_json:
         click.echo(json.dumps({"problems": problems}))
         return
-    for problem in problems:
+    for problem in (problem for found in problems for problem in found):
         click.echo(f"{problem['key']}: {problem['what']}")
-    sys.exit(ExitCode.USAGE if problems else ExitCode.OK)
+    sys.exit(ExitCode.USAGE if any(problems) else ExitCode.OK)
 
 
 @cli.command()

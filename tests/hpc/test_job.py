@@ -13,16 +13,16 @@ import pytest
 
 from hpc import lease, records
 from hpc.errors import UserError
-from hpc.job import LocalRun
 from hpc.ledger import Ledger
+from hpc.local import LocalRun
 from hpc.paths import RunPaths
-from hpc.supervise import RetryLimits
 
 RANK = """
 import os, sys, time
 from pathlib import Path
 from hpc.jobenv import JobEnv
 from hpc.ledger import Ledger
+from hpc.local import LocalRun
 from hpc.paths import RunPaths
 from hpc.stop import Stop
 env, paths = JobEnv.read(), RunPaths(Path(sys.argv[1]))
@@ -51,14 +51,20 @@ def work_until_told():
 
 
 def local_run(
-    tmp_path: Path, body: str, *, num_tasks: int = 2, limit_s: float = 60.0, max_stalled: int = 2
+    tmp_path: Path, body: str, *, num_tasks: int = 2, limit_s: int = 60, max_stalled: int = 2
 ) -> LocalRun:
     program = tmp_path / "rank.py"
     program.write_text(RANK + body)
     run_dir = tmp_path / "runs" / "toy" / "one"
     run_dir.mkdir(parents=True)
     command = (sys.executable, "-u", str(program), str(run_dir))
-    return LocalRun(run_dir, tmp_path, command, num_tasks, limit_s, RetryLimits(max_stalled, None), None)
+    plan = {
+        "num_tasks": num_tasks,
+        "resources": {"limit": f"0:{limit_s}"},
+        "retry": {"max_stalled_attempts": max_stalled, "max_attempts": None},
+    }
+    records.write_json(RunPaths(run_dir).plan, plan)
+    return LocalRun(run_dir, tmp_path, command, gpus=None)
 
 
 @pytest.fixture(autouse=True)
@@ -116,7 +122,7 @@ def test_a_mistake_ends_the_run_at_once(tmp_path: Path) -> None:
 
 def test_the_time_limit_reaches_the_ranks_without_a_signal(tmp_path: Path) -> None:
     run = local_run(
-        tmp_path, "if env.attempt == 2: finish()\nwork_until_told(); commit(7); leave()", limit_s=3.0
+        tmp_path, "if env.attempt == 2: finish()\nwork_until_told(); commit(7); leave()", limit_s=3
     )
 
     assert run() == "finished"
@@ -129,10 +135,7 @@ def test_terminating_the_batch_side_ends_the_run_and_usr2_only_the_attempt(
 ) -> None:
     run = local_run(tmp_path, "if env.attempt == 2: finish()\nwork_until_told(); commit(7); leave()")
     paths = RunPaths(run.run_dir)
-    code = (
-        "import sys, pickle; from pathlib import Path; from hpc.job import LocalRun;"
-        "from hpc.supervise import RetryLimits; run = pickle.loads(bytes.fromhex(sys.argv[1])); print(run())"
-    )
+    code = "import pickle, sys; run = pickle.loads(bytes.fromhex(sys.argv[1])); print(run())"
     import pickle
 
     batch = subprocess.Popen([sys.executable, "-c", code, pickle.dumps(run).hex()], stdout=subprocess.PIPE)

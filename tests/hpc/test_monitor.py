@@ -55,7 +55,9 @@ def look(
     *rows: Row, line: str | None = None, asked: bool = True, alive: bool = False, progress: Row | None = None
 ) -> RunView:
     job = parse.queued_jobs(line)[0] if line else None
-    evidence = Evidence(job, queue_is_known=asked, is_alive_here=alive, progress=progress or {}, now=NOW)
+    evidence = Evidence(
+        job, queue_is_known=asked, is_alive_here=alive, waits_in_pool=False, progress=progress or {}, now=NOW
+    )
     return view_of(Run(RunPaths(Path("runs/crypto/small-12345678")), reduce(rows)), evidence)
 
 

@@ -26,11 +26,14 @@ SETTINGS = (
 RANK = """
 import sys
 from pathlib import Path
+import stockpred.experiments
 import stockpred.learners
-stockpred.learners.__path__.append(sys.argv[2])
+stockpred.learners.__path__.append(sys.argv[2] + "/learners")
+stockpred.experiments.__path__.append(sys.argv[2] + "/experiments")
 from stockpred.run import run_job
 sys.exit(run_job(Path(sys.argv[1])))
 """
+SCHEMA = "from stockpred.experiments.next_bar import SCHEMA"
 LEARNER = """
 import torch
 from stockpred.learners import next_bar
@@ -39,12 +42,12 @@ class Greedy(next_bar.NextBar):
     def updates(self, batch, networks):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
 
-class Silent(next_bar.NextBar):
-    predict_log_probs = None
+def task(experiment, paths):
+    made = next_bar.task(experiment, paths)
+    made.learner = Greedy(made.learner.networks["model"])
+    return made
 
-def build(experiment, dataset):
-    made = next_bar.build(experiment, dataset)
-    return {0}(made.networks["model"])
+prepare = next_bar.prepare
 """
 
 
@@ -56,11 +59,11 @@ def new_run(root: Path) -> RunPaths:
     return plan.paths
 
 
-def run_rank(paths: RunPaths, learners: Path) -> tuple[int, str]:
+def run_rank(paths: RunPaths, plugins: Path) -> tuple[int, str]:
     """Return a single rank's exit code and output."""
     environ = {name: value for name, value in os.environ.items() if not name.startswith(("SLURM_", "HPC_"))}
     done = subprocess.run(
-        [sys.executable, "-c", RANK, str(paths.root), str(learners)],
+        [sys.executable, "-c", RANK, str(paths.root), str(plugins)],
         cwd=paths.root.parents[2],
         env=environ | {"PYTHONPATH": str(PROJECT), "OMP_NUM_THREADS": "1"},
         capture_output=True,
@@ -101,25 +104,16 @@ def test_a_file_that_cannot_be_written_is_one_message_that_names_it(
     assert not any(row["kind"] == "mistake" for row in Ledger(paths.events).rows())
 
 
-@pytest.mark.parametrize(
-    ("name", "told", "remedy"),
-    [
-        ("Greedy", "the GPU's memory is full: CUDA out of memory", "lower training.batch_size"),
-        ("Silent", "the learner 'silent' cannot forecast bars", "next_bar"),
-    ],
-)
-def test_what_only_the_person_can_mend_is_not_tried_again(
-    tmp_path: Path, name: str, told: str, remedy: str
-) -> None:
-    learners = tmp_path / "learners"
-    learners.mkdir()
-    (learners / f"{name.lower()}.py").write_text(LEARNER.format(name))
+def test_what_only_the_person_can_mend_is_not_tried_again(tmp_path: Path) -> None:
+    for folder, content in (("learners", LEARNER), ("experiments", SCHEMA)):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "greedy.py").write_text(content)
     paths = new_run(tmp_path)
-    paths.config.write_text(paths.config.read_text().replace("name: next_bar", f"name: {name.lower()}"))
-    code, output = run_rank(paths, learners)
+    paths.config.write_text(paths.config.read_text().replace("name: next_bar", "name: greedy"))
+    code, output = run_rank(paths, tmp_path)
     assert code == ExitCode.USAGE, output
     assert "Traceback" not in output
     mistakes = [row["text"] for row in Ledger(paths.events).rows() if row["kind"] == "mistake"]
     assert len(mistakes) == 1
-    assert told in mistakes[0]
-    assert remedy in mistakes[0]
+    assert "the GPU's memory is full: CUDA out of memory" in mistakes[0]
+    assert "lower training.batch_size" in mistakes[0]

@@ -1,0 +1,246 @@
+"""What submitit carries on this machine: one run with all its attempts, or a pool of runs."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from hpc import lease, parse, records, shell
+from hpc.errors import UserError
+from hpc.lease import Lease
+from hpc.paths import RunPaths
+from hpc.runs import Run
+from hpc.shell import Process
+from hpc.supervise import RetryLimits, asked_to_stop, carry_attempt
+from hpc.verdict import CANCELLED, NOTHING, Circumstance, Decision, Verdict
+
+GPUS = "CUDA_VISIBLE_DEVICES"
+JOB_ID = "SUBMITIT_LOCAL_JOB_ID"
+POLL_S = 0.2
+
+
+class LocalMachine:
+    """Ranks as processes of this machine; the allocation ends the plan's limit after each attempt's start.
+
+    ``at_once`` runs share the machine.
+    """
+
+    name = "local"
+    nodes: tuple[str, ...] = ()
+
+    def __init__(
+        self, paths: RunPaths, command: Sequence[str], *, job_id: str, array: str | None, at_once: int
+    ) -> None:
+        plan = records.read_json(paths.plan)
+        limit_s = parse.parse_limit(plan["resources"]["limit"])
+        self.paths = paths
+        self.job_id = job_id
+        self.array = array
+        self.at_once = at_once
+        self.num_tasks = int(plan["num_tasks"])
+        self.command = command
+        self.is_told_to_end = False
+        self.deadline = None if math.isinf(limit_s) else time.time() + limit_s
+
+    def start(self, environ: Mapping[str, str]) -> list[Process]:
+        self.paths.logs.mkdir(parents=True, exist_ok=True)
+        num_threads = max(1, num_cores() // (self.num_tasks * self.at_once))
+        shared = {
+            "OMP_NUM_THREADS": str(num_threads),
+            "PYTHONUNBUFFERED": "1",
+            **shell.without_slurm(environ),
+        }
+        return [
+            shell.start(
+                self.command,
+                environ={**shared, **self._place(rank)},
+                log=self.paths.rank_log(rank),
+            )
+            for rank in range(self.num_tasks)
+        ]
+
+    def pass_on(self, number: int, processes: list[Process]) -> float:
+        """Forward the wish; TERM and INT end the run here, USR2 only this attempt, as a time limit does."""
+        self.is_told_to_end = number != signal.SIGUSR2
+        for process in processes:
+            if process.poll() is None:
+                process.terminate()
+        return math.inf
+
+    def circumstance(self) -> Circumstance:
+        return CANCELLED if self.is_told_to_end else NOTHING
+
+    def is_running(self, job_id: str) -> bool | None:
+        return None
+
+    def _place(self, rank: int) -> dict[str, str]:
+        world = str(self.num_tasks)
+        place = {"RANK": str(rank), "WORLD_SIZE": world}
+        return {**place, "LOCAL_RANK": str(rank), "LOCAL_WORLD_SIZE": world}
+
+
+@dataclass(frozen=True)
+class LocalRun:
+    """One run, attempt after attempt. What it is stands in its directory."""
+
+    run_dir: Path
+    root: Path
+    command: tuple[str, ...]
+    """How a rank is started."""
+    gpus: str | None
+    """The GPUs that the person chose by CUDA_VISIBLE_DEVICES; submitit puts its own choice in their place."""
+    array: str | None = None
+    at_once: int = 1
+
+    def __call__(self) -> str:
+        """Attempt after attempt until the run is finished or stopped; return the last decision."""
+        os.chdir(self.root)
+        os.environ.pop(GPUS, None)
+        if self.gpus is not None:
+            os.environ[GPUS] = self.gpus
+        paths = RunPaths(self.run_dir)
+        limits = retry_limits(paths)
+        try:
+            while (verdict := self._attempt(paths, limits)).decision is Decision.CONTINUE:
+                pass
+        except UserError as error:
+            paths.logs.mkdir(parents=True, exist_ok=True)
+            with (paths.logs / "job.log").open("a") as log:
+                log.write(f"error: {error}\n")
+            raise
+        return verdict.decision.value
+
+    def _attempt(self, paths: RunPaths, limits: RetryLimits) -> Verdict:
+        job_id = os.environ.get(JOB_ID, str(os.getpid()))
+        machine = LocalMachine(paths, self.command, job_id=job_id, array=self.array, at_once=self.at_once)
+        return carry_attempt(paths, machine, limits)
+
+
+@dataclass(frozen=True)
+class LocalPool:
+    """Runs of an array, some at a time; each is a process of its own that carries its run to the end.
+
+    ``tasks`` are the runs' numbers in the array. While the pool lives it holds the array's directory.
+    """
+
+    array_dir: Path
+    root: Path
+    run_ids: tuple[str, ...]
+    tasks: tuple[int, ...]
+    at_once: int
+    gpus: tuple[str | None, ...]
+    """For each of the ``at_once`` places, the GPUs that a run there may see; None for all there are."""
+
+    def __call__(self) -> None:
+        os.chdir(self.root)
+        os.environ.pop(GPUS, None)  # submitit's own choice
+        paths = RunPaths(self.array_dir)
+        pool_id = os.environ.get(JOB_ID, str(os.getpid()))
+        mine = lease.new(attempt=0, job_id=pool_id)
+        lease.take(paths.lease, mine, is_running=lambda _: None)
+        try:
+            with asked_to_stop() as wishes:
+                self._carry(paths, mine, wishes)
+        finally:
+            lease.give_back(paths.lease, mine)
+
+    def _carry(self, paths: RunPaths, mine: Lease, wishes: list[int]) -> None:
+        """Fill the free places until no run waits and none works; asked to stop, start no more."""
+        waiting = list(zip(self.run_ids, self.tasks, strict=True))
+        places: dict[int, Process] = {}
+        renewed = time.monotonic()
+        while places or (waiting and not wishes):
+            places = {place: process for place, process in places.items() if process.poll() is None}
+            if wishes:
+                waiting.clear()
+                _pass_on(wishes, places)
+            for place in set(range(self.at_once)) - set(places):
+                if waiting:
+                    places[place] = self._start(paths, place, *waiting.pop(0), pool_id=mine.job_id)
+            if time.monotonic() - renewed > lease.RENEW_S:
+                renewed = time.monotonic()
+                lease.renew(paths.lease, mine)
+            time.sleep(POLL_S)
+
+    def _start(self, array: RunPaths, place: int, run_id: str, task: int, *, pool_id: str) -> Process:
+        run = array.array(run_id)
+        command = [sys.executable, "-m", "hpc", "run-local", str(run.root), "--array", array.run_id]
+        environ = {**os.environ, JOB_ID: task_id(pool_id, task)}
+        gpus = self.gpus[place]
+        if gpus is not None:
+            environ[GPUS] = gpus
+        run.logs.mkdir(parents=True, exist_ok=True)
+        return shell.start(
+            [*command, "--at-once", str(self.at_once)], environ=environ, log=run.logs / "job.log"
+        )
+
+
+def rank_command(paths: RunPaths, root: Path) -> tuple[str, ...]:
+    """Return how a rank of a run is started from ``root``."""
+    return (sys.executable, "-u", "-m", "stockpred", "train", str(paths.root.relative_to(root)))
+
+
+def task_id(pool_id: str, task: int) -> str:
+    """Return the job id of a run in an array, in the form that Slurm gives it."""
+    return f"{pool_id}_{task}"
+
+
+def num_cores() -> int:
+    return len(os.sched_getaffinity(0))
+
+
+def places_of(num_tasks: int, at_once: int | None) -> tuple[str | None, ...]:
+    """Return the places of a pool whose runs have ``num_tasks`` ranks each, and the GPUs of each place.
+
+    By default as many as there are GPUs for, or cores where there is no GPU.
+    """
+    gpus = _visible_gpus()
+    num_places = at_once or max(1, (len(gpus) or num_cores()) // num_tasks)
+    if len(gpus) < num_tasks * num_places:
+        return (os.environ.get(GPUS),) * num_places
+    return tuple(",".join(gpus[place * num_tasks : (place + 1) * num_tasks]) for place in range(num_places))
+
+
+def _visible_gpus() -> tuple[str, ...]:
+    chosen = os.environ.get(GPUS)
+    if chosen is not None:
+        return tuple(name.strip() for name in chosen.split(",") if name.strip())
+    listed = shell.run(["nvidia-smi", "--list-gpus"], timeout_s=20)
+    return tuple(str(number) for number in range(len(listed.out.splitlines()))) if listed.is_ok else ()
+
+
+def _pass_on(wishes: list[int], places: Mapping[int, Process]) -> None:
+    """Hand each wish to stop on once."""
+    while wishes:
+        number = wishes.pop()
+        for process in places.values():
+            process.send_signal(number)
+
+
+def retry_limits(paths: RunPaths) -> RetryLimits:
+    """Read how long a run may go on by itself from its plan."""
+    retry = records.read_json(paths.plan)["retry"]
+    return RetryLimits(retry["max_stalled_attempts"], retry["max_attempts"])
+
+
+def waits_in_pool(run: Run) -> bool:
+    """Say whether a run has yet to begin in a pool that lives."""
+    array, last = run.history.array, run.history.last
+    has_begun = last is not None and last.started > run.history.submitted
+    if array is None or has_begun:
+        return False
+    holder = local_holder(run.paths.array(array))
+    return holder is not None and (run.history.job_id or "").startswith(f"{holder.job_id}_")
+
+
+def local_holder(paths: RunPaths) -> Lease | None:
+    """Return who supervises a local run, if it lives."""
+    holder = lease.read(paths.lease)
+    is_alive = holder is not None and lease.is_alive(paths.lease, holder, lambda _: None)
+    return holder if is_alive else None
