@@ -145,14 +145,14 @@ def build(
     raise_all(_wrong_values(config, key, values, only))
     chosen = [value for value in values if not only or value in only]
     plans: list[Plan] = []
-    problems: list[UserError] = []
+    problems: dict[str, UserError] = {}
     for value in chosen:
         try:
             plans.append(plan_of(f"{key}={value}"))
         except UserError as error:
-            problems.append(error)
-    raise_all(problems)
-    check_together([plan.config for plan in plans])
+            problems.setdefault(str(error), error)
+    raise_all(list(problems.values()))
+    check_together([plan.config for plan in plans], root)
     return ArrayPlan(
         runs=tuple(plans),
         key=key,

@@ -233,6 +233,19 @@ def attempt(case: str, run_id: str, array: str | None, words: Sequence[str], **c
     sys.exit(launch.attempt(case, run_id, array, words, chosen))
 
 
+@cli.command("write-runs", hidden=True)
+@_planning
+@click.option("--names-only", is_flag=True)
+def write_runs(case: str | None, names_only: bool, **chosen: object) -> None:
+    """What `stockpred train CASE` asks: which runs the case means; writes their directories."""
+    from hpc import submit, tables
+
+    for plan in _plan(case, chosen).runs:
+        if not names_only:
+            submit.write_run(plan)
+        tables.result(str(plan.paths.root))
+
+
 @cli.command("start-local", hidden=True)
 @click.argument("run_dir", type=click.Path(path_type=Path, exists=True, file_okay=False))
 def start_local(run_dir: Path) -> None:

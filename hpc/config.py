@@ -116,7 +116,8 @@ def resolve(
     problems += found
     array, found = yamlfile.validate(Array, resolved.get("array", {}), section="array")
     problems += found
-    problems += _as_errors(resolved, case, (check or ask_stockpred)(_experiment(resolved)))
+    experiment = _experiment(resolved)
+    problems += _as_errors(resolved, case, check(experiment) if check else ask_stockpred(experiment, root))
     raise_all(problems)
     assert resources is not None
     assert retry is not None
@@ -124,17 +125,18 @@ def resolve(
     return Config(case, preset, cluster, resources, retry, array, resolved)
 
 
-def ask_stockpred(experiment: dict[str, Any]) -> Sequence[Problem]:
+def ask_stockpred(experiment: dict[str, Any], root: Path | None = None) -> Sequence[Problem]:
     """Let the training program check its sections, in a process of its own."""
-    return _ask_stockpred_about([experiment])[0]
+    return _ask_stockpred_about([experiment], root)[0]
 
 
-def _ask_stockpred_about(experiments: Sequence[dict[str, Any]]) -> list[list[Problem]]:
-    """Return what the training program has against each of the experiments."""
+def _ask_stockpred_about(experiments: Sequence[dict[str, Any]], root: Path | None) -> list[list[Problem]]:
+    """Return what the training program has against each of the experiments of the workspace ``root``."""
     answer = shell.run(
         [sys.executable, "-m", "stockpred", "check", "--json"],
         stdin=json.dumps({"trees": experiments}),
         timeout_s=120,
+        cwd=root,
     )
     if not answer.is_ok:
         raise UserError("`stockpred check` did not answer", fix=answer.err.strip()[-2000:] or None)
@@ -144,9 +146,9 @@ def _ask_stockpred_about(experiments: Sequence[dict[str, Any]]) -> list[list[Pro
     ]
 
 
-def check_together(configs: Sequence[Config]) -> None:
+def check_together(configs: Sequence[Config], root: Path) -> None:
     """Let the training program check many resolved cases at once; raise every problem, each once."""
-    answers = _ask_stockpred_about([resolved.experiment for resolved in configs])
+    answers = _ask_stockpred_about([resolved.experiment for resolved in configs], root)
     found: dict[str, UserError] = {}
     for resolved, problems in zip(configs, answers, strict=True):
         for error in _as_errors(resolved.tree, resolved.case, problems):

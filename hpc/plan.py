@@ -111,7 +111,7 @@ def build(
     """
     _require_plain_names(case=case, preset=preset, cluster=cluster)
     if data_dir is not None:
-        overrides = [*overrides, f"data.dir={data_dir}"]
+        overrides = [f"data.dir={data_dir}", *overrides]
     resolved = config.resolve(root, case, preset=preset, overrides=overrides, cluster=cluster, check=check)
     signature = signature_of(resolved)
     run_id = "-".join([preset, *_member(resolved), signature[:8], *([str(ordinal)] if ordinal > 1 else [])])

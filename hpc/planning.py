@@ -9,7 +9,7 @@ from typing import Any
 
 from hpc import array, config, runs
 from hpc.array import ArrayPlan
-from hpc.config import TABLE, Checker
+from hpc.config import TABLE
 from hpc.errors import UserError, raise_all
 from hpc.plan import Plan, build, ordinal_of
 from hpc.text import count
@@ -30,11 +30,12 @@ def plan_of(case: str | None, chosen: Chosen) -> Plan | ArrayPlan:
     if not array.is_array(plan.config):
         if only:
             raise UserError(_is_single(plan), where="command line", fix="leave --only (STOCK=) out")
+        config.check_together([plan.config], root)
         return plan
     whole = array.build(
         plan.config,
         root,
-        plan_of=lambda word: _newest(root, case, chosen, word, check=lambda _: []),
+        plan_of=lambda word: _newest(root, case, chosen, word),
         overrides=plan.overrides,
         only=only,
     )
@@ -55,6 +56,7 @@ def single_plan_of(case: str | None, chosen: Chosen) -> Plan:
 def plan_of_run(case: str, run_id: str, chosen: Chosen) -> Plan:
     """Build the plan of a run that has its name already; raise UserError where the case has changed since."""
     plan = _build(runs.find_root(), case, chosen, ordinal_of(run_id))
+    config.check_together([plan.config], plan.root)
     if plan.run_id != run_id:
         raise UserError(
             f"the case has changed: this script was made for run {run_id}, the case now makes {plan.run_id}",
@@ -76,26 +78,25 @@ def plans_of(cases: Sequence[str], chosen: Chosen) -> list[Plan | ArrayPlan]:
     return plans
 
 
-def _newest(root: Path, case: str, chosen: Chosen, *words: str, check: Checker | None = None) -> Plan:
-    plan = _build(root, case, chosen, 1, *words, check=check)
+def _newest(root: Path, case: str, chosen: Chosen, *words: str) -> Plan:
+    """Plan the newest run of this configuration, which the training program has not been asked about."""
+    plan = _build(root, case, chosen, 1, *words)
     newest = _newest_ordinal(plan)
     ordinal = newest + 1 if chosen.get("fresh") else max(newest, 1)
-    return plan if ordinal == 1 else _build(root, case, chosen, ordinal, *words, check=check)
+    return plan if ordinal == 1 else _build(root, case, chosen, ordinal, *words)
 
 
-def _build(
-    root: Path, case: str, chosen: Chosen, ordinal: int, *words: str, check: Checker | None = None
-) -> Plan:
+def _build(root: Path, case: str, chosen: Chosen, ordinal: int, *words: str) -> Plan:
     data_dir = _from_root(chosen.get("data"), root)
-    given = ([f"data.dir={data_dir}"] if data_dir else []), words
     return build(
         root,
         case,
         preset=chosen.get("preset") or TABLE,
-        overrides=(*(chosen.get("overrides") or ()), *given[0], *given[1]),
+        overrides=(*(chosen.get("overrides") or ()), *words),
         cluster=chosen.get("cluster"),
+        data_dir=data_dir,
         ordinal=ordinal,
-        check=check,
+        check=lambda _: [],
     )
 
 

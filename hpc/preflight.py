@@ -20,7 +20,7 @@ from hpc.errors import ExitCode, UserError
 from hpc.parse import NodeGroup
 from hpc.text import count, duration, suggestion
 
-BAR_FILES = (".csv", ".csv.gz", ".parquet")
+BAR_FILES = (".csv", ".csv.gz", ".tsv", ".parquet", ".pq", ".npz")
 NODE_LOCAL = ("ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "tmpfs", "overlay", "ramfs")
 MB_PER_GB = 1024
 
@@ -101,7 +101,7 @@ def _bars_are_here(plan: AnyPlan) -> Iterator[Check]:
     directory = plan.root / chosen
     if not directory.is_dir():
         yield _fail(plan, "bars", "data.dir", f"there is no directory {chosen!r}", how)
-    elif not any(path.name.endswith(BAR_FILES) for path in directory.iterdir()):
+    elif not any(path.name.lower().endswith(BAR_FILES) for path in directory.iterdir()):
         yield _fail(plan, "bars", "data.dir", f"{chosen!r} holds no {', '.join(BAR_FILES)} files", how)
     else:
         yield _ok("bars", chosen)

@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from hpc.errors import ExitCode, UserError
+from hpc.text import count
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -40,13 +41,27 @@ def size() -> None:
     click.echo(json.dumps([num_parameters_of(tree) for tree in json.load(sys.stdin)]))
 
 
-@cli.command()
-@click.argument("run_dir", type=click.Path(path_type=Path, exists=True, file_okay=False))
-def train(run_dir: Path) -> None:
-    """Run one rank of the training job of RUN_DIR until done, stopped or out of time."""
-    from stockpred.run import run_job
+@cli.command(context_settings={"ignore_unknown_options": True})
+@click.argument("target", metavar="CASE|RUN_DIR")
+@click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="[KEY=VALUE|OPTION]...")
+def train(target: str, words: tuple[str, ...]) -> None:
+    """Train CASE without a launcher, or run one rank of the job of RUN_DIR.
 
-    exit_code = run_job(run_dir)
+    \b
+    stockpred train per_stock --data ../bars --only AAPL
+    torchrun --nproc-per-node 2 -m stockpred train per_stock --preset demo
+
+    With a CASE, the options and settings are those of `hpc submit`: --preset, --data, --only, KEY=VALUE.
+    Its runs are trained one after the other, by as many ranks as were started; the same command continues.
+    """
+    if words or not (Path(target) / "config.yaml").is_file():
+        from stockpred.alone import train_case
+
+        exit_code = train_case(target, words)
+    else:
+        from stockpred.run import run_job
+
+        exit_code = run_job(Path(target))
     sys.stdout.flush()
     sys.stderr.flush()
     # Torch takes seconds to take itself apart, and everything that matters is on disk.
@@ -61,6 +76,37 @@ def report(run_dir: Path) -> None:
     from stockpred.report.build import build_report
 
     click.echo(build_report(RunPaths(run_dir)))
+
+
+@cli.group()
+def data() -> None:
+    """Bring bars into other files."""
+
+
+@data.command()
+@click.argument("universe", type=click.Path(path_type=Path))
+@click.option(
+    "--data", "data_dir", required=True, metavar="DIR", help="Where the bars are: a folder or a file."
+)
+@click.option(
+    "--npz",
+    "out_dir",
+    required=True,
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="Folder to write into.",
+)
+@click.option("--symbol", "symbols", multiple=True, help="Only this asset; may be given again.")
+@click.option("--force", is_flag=True, help="Replace files that are there.")
+def export(universe: Path, data_dir: str, out_dir: Path, symbols: tuple[str, ...], force: bool) -> None:
+    """Write the bars of UNIVERSE (a CSV) as training reads them: adjusted, one .npz per asset."""
+    from stockpred.data.export import export_npz
+
+    num_files = num_bars = 0
+    for written in export_npz(universe, data_dir, out_dir, symbols=symbols, may_replace=force):
+        num_files, num_bars = num_files + 1, num_bars + written.num_bars
+        click.echo(str(written))
+    click.echo(f"{count(num_files, 'file')} in {out_dir}, {count(num_bars, 'bar')}")
 
 
 def main() -> None:

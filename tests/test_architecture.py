@@ -39,14 +39,15 @@ ROOMS = {
     "stockpred": (
         "config discover",
         "experiments",
-        "schema check",
+        "schema",
         "data",
-        "models",
+        "models check",
         "train",
         "metrics results baselines evaluate",
         "learners",
         "size report",
         "run",
+        "alone",
         "cli",
         "__main__",
     ),
@@ -54,7 +55,13 @@ ROOMS = {
 TOOLS_OF_HPC = {"lease", "errors", "paths", "records", "jobenv", "stop", "ledger", "yamlfile", "text"}
 HEAVY = {"torch", "numpy", "pandas", "matplotlib", "pyarrow", "stockpred"}
 MAY_START_PROCESSES = {"hpc/shell.py"}
-MAY_PRINT = {"hpc/tables.py", "hpc/cli.py", "stockpred/cli.py", "stockpred/train/tracking.py"}
+MAY_PRINT = {
+    "hpc/tables.py",
+    "hpc/cli.py",
+    "stockpred/cli.py",
+    "stockpred/alone.py",
+    "stockpred/train/tracking.py",
+}
 
 FILES = sorted(path.relative_to(ROOT) for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 MODULES = {".".join(path.with_suffix("").parts).removesuffix(".__init__"): path for path in FILES}

@@ -6,7 +6,9 @@ A golden file that changes on purpose is written anew by `HPC_WRITE_GOLDEN=1 pyt
 from __future__ import annotations
 
 import os
+import re
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,7 +17,8 @@ from typing import Any
 
 import pytest
 
-from hpc import config, plan
+from hpc import config, plan, planning
+from hpc.array import ArrayPlan
 from hpc.errors import UserError
 from hpc.plan import Plan
 
@@ -33,6 +36,7 @@ HOSTILE = [
     "per%cent",
     "é",
 ]
+ARRAYS = {"per_stock"}
 CHOICES: dict[str, dict[str, Any]] = {
     **{case: {"case": case} for case in config.case_names(REPOSITORY)},
     "crypto_small_on_devcluster": {"case": "crypto", "preset": "small", "cluster": "devcluster"},
@@ -62,10 +66,31 @@ def build(root: Path, *, case: str = "crypto", **chosen: Any) -> Plan:
     return plan.build(root, case, check=lambda _: [], **chosen)
 
 
-@pytest.mark.parametrize("name", CHOICES)
+@pytest.mark.parametrize("name", sorted(set(CHOICES) - ARRAYS))
 def test_the_script_is_the_golden_one(workspace: Path, name: str) -> None:
     made = build(workspace, **CHOICES[name])
-    script = made.script.replace(str(workspace), HOME).replace(made.run_id, RUN_ID)
+    compare(made.script.replace(made.run_id, RUN_ID), workspace, name)
+
+
+@pytest.mark.parametrize("name", sorted(ARRAYS))
+def test_the_script_of_an_array_is_the_golden_one(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    python_of_ann = sys.executable
+    monkeypatch.undo()
+    monkeypatch.setenv("HPC_ROOT", str(workspace))
+    universe = f"cases/{name}/universe.csv"
+    shutil.copy(REPOSITORY / universe, workspace / universe)
+    made = planning.plan_of(name, {})
+    assert isinstance(made, ArrayPlan)
+
+    monkeypatch.setattr(sys, "executable", python_of_ann)
+    script = re.sub(r"-[0-9a-f]{8}\b", "-01234567", made.script)
+    compare(script, workspace, name)
+
+
+def compare(script: str, workspace: Path, name: str) -> None:
+    script = script.replace(str(workspace), HOME)
     golden = GOLDEN / f"{name}.sbatch"
     if os.environ.get("HPC_WRITE_GOLDEN"):
         golden.write_text(script)

@@ -1,0 +1,195 @@
+"""All stocks of a case by one command on this machine: as a pool, and without the launcher."""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from hpc.ledger import Attempt, Ledger
+from hpc.paths import RunPaths
+from tests.slurm.workspaces import PROJECT, fingerprint
+
+STOCKS = ("AAPL", "JNJ", "^GSPC")
+CHOICE = (
+    *("per_stock", "--preset", "demo", "--only", ",".join(STOCKS)),
+    *("training.epochs=6", "training.patience=1000", "data.synthetic.num_bars=300"),
+)
+
+
+@pytest.fixture(scope="module")
+def pooled(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """Return a workspace in which three stocks were trained, two at once, and what was printed."""
+    root = new_workspace(tmp_path_factory.mktemp("array") / "pooled")
+    done = run(
+        root, "hpc", "submit", *CHOICE, "array.at_once=2", "training.min_step_s=0.05", "--local", "--wait"
+    )
+    assert done.returncode == 0, done.stderr
+    return root, done.stdout
+
+
+def test_a_pool_trains_every_stock_and_no_more_at_once_than_it_may(pooled: tuple[Path, str]) -> None:
+    root, _ = pooled
+    found = runs_of(root)
+
+    assert set(found) == {"AAPL", "JNJ", "GSPC"}
+    attempts = [Ledger(paths.events).history().attempts for paths in found.values()]
+    assert all(len(of_run) == 1 and of_run[0].cause == "finished" for of_run in attempts)
+    assert most_at_once([of_run[0] for of_run in attempts]) == 2
+    ids = sorted(of_run[0].job_id for of_run in attempts)
+    assert [job_id.partition("_")[2] for job_id in ids] == ["0", "1", "2"]
+
+
+def test_the_command_ends_with_a_summary_of_all_stocks(pooled: tuple[Path, str]) -> None:
+    root, printed = pooled
+    table = root / "runs" / "per_stock" / "summary-demo.csv"
+    with table.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+
+    assert {row["symbol"] for row in rows} == set(STOCKS)
+    for symbol in STOCKS:
+        forecasters = [row["forecaster"] for row in rows if row["symbol"] == symbol]
+        assert {"mlp", "persistence"} <= set(forecasters)
+        assert symbol in printed
+    page = table.with_suffix(".html").read_text()
+    assert page.count("<svg") >= len(STOCKS)
+    assert "synthetic" in page
+
+
+def test_to_submit_again_trains_nothing_again(pooled: tuple[Path, str]) -> None:
+    root, _ = pooled
+    before = {path: path.stat().st_mtime_ns for path in root.glob("runs/per_stock/*/events.jsonl")}
+
+    done = run(
+        root, "hpc", "submit", *CHOICE, "array.at_once=2", "training.min_step_s=0.05", "--local", "--wait"
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("was finished before") == len(STOCKS)
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def test_without_the_launcher_the_numbers_are_the_same(pooled: tuple[Path, str], tmp_path: Path) -> None:
+    root = new_workspace(tmp_path / "alone")
+
+    done = run(root, "stockpred", "train", *CHOICE)
+    again = run(root, "stockpred", "train", *CHOICE)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    theirs, ours = runs_of(pooled[0]), runs_of(root)
+    assert {name: fingerprint(paths) for name, paths in ours.items()} == {
+        name: fingerprint(paths) for name, paths in theirs.items()
+    }
+    assert again.returncode == 0
+    assert again.stdout.count("was finished before") == len(STOCKS)
+
+
+def test_torchruns_ranks_stop_together_and_go_on_when_the_command_is_given_again(tmp_path: Path) -> None:
+    root = new_workspace(tmp_path / "torchrun")
+    words = (*CHOICE[:3], "--only", "AAPL", *CHOICE[5:], "training.min_step_s=0.1")
+    first = start_torchrun(root, *words)
+    try:
+        wait_for_a_step(root, first)
+        first.send_signal(signal.SIGTERM)
+        first.wait(timeout=60)
+    finally:
+        first.kill()
+    second = start_torchrun(root, *words)
+
+    assert second.wait(timeout=120) == 0
+    (paths,) = runs_of(root).values()
+    history = Ledger(paths.events).history()
+    assert [attempt.cause for attempt in history.attempts] == ["cancelled", "finished"]
+    assert history.attempts[1].first_step == history.attempts[0].committed_step
+    assert history.finished
+    assert not paths.lease.exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("per_stock", "--only", "APPL"), "did you mean 'AAPL'?"),
+        (("per_stok",), "did you mean 'per_stock'?"),
+        (("per_stock", "--only", "AAPL", "training.epoch=3"), "training.epochs"),
+    ],
+)
+def test_a_mistake_is_told_once_and_nothing_is_written(
+    tmp_path: Path, words: tuple[str, ...], told: str
+) -> None:
+    root = new_workspace(tmp_path / "wrong")
+
+    done = run(root, "stockpred", "train", *words)
+
+    assert done.returncode == 2
+    assert done.stderr.count("error:") == 1
+    assert told in done.stderr
+    assert not (root / "runs").exists()
+
+
+def new_workspace(root: Path) -> Path:
+    root.mkdir(parents=True)
+    for folder in ("cases", "slurm"):
+        shutil.copytree(PROJECT / folder, root / folder)
+    return root
+
+
+def environ() -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("SLURM_", "HPC_"))}
+    return kept | {"PYTHONPATH": str(PROJECT), "OMP_NUM_THREADS": "1"}
+
+
+def run(root: Path, program: str, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", program, *words],
+        cwd=root,
+        env=environ(),
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
+    )
+
+
+def start_torchrun(root: Path, *words: str) -> subprocess.Popen[bytes]:
+    launcher = ("-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=0")
+    log = (root / "torchrun.log").open("ab")
+    with log:
+        return subprocess.Popen(
+            [sys.executable, *launcher, "-m", "stockpred", "train", *words],
+            cwd=root,
+            env=environ(),
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+
+
+def wait_for_a_step(root: Path, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 90
+    while not any(re.search('"step": [1-9]', path.read_text()) for path in root.glob("runs/*/*/status.json")):
+        assert process.poll() is None, (root / "torchrun.log").read_text()
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def runs_of(root: Path) -> dict[str, RunPaths]:
+    """Return the runs of a workspace by the name of their stock."""
+    found = [path.parent for path in root.glob("runs/per_stock/*/events.jsonl")]
+    return {path.name.split("-")[1]: RunPaths(path) for path in found}
+
+
+def most_at_once(attempts: list[Attempt]) -> int:
+    moments = [(attempt.started, 1) for attempt in attempts]
+    moments += [(attempt.ended, -1) for attempt in attempts if attempt.ended is not None]
+    level, most = 0, 0
+    for _, change in sorted(moments):
+        level += change
+        most = max(most, level)
+    return most
