@@ -1,4 +1,4 @@
-"""Read bars from one CSV or Parquet file, whatever its columns are called.
+"""Read bars from one file: CSV or Parquet, whatever its columns are called, or npz (see ``npz``).
 
 ``survey`` looks at a file's head and says which symbols it offers; ``read`` brings the wanted ones in.
 """
@@ -9,7 +9,7 @@ import gzip
 import re
 import zlib
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, cast
 
@@ -21,54 +21,26 @@ import pyarrow.csv as pa_csv
 import pyarrow.dataset as pa_dataset
 
 from hpc.errors import UserError, raise_all
-from stockpred.data import parsing
+from stockpred.data import npz, parsing
+from stockpred.data.offers import ALIASES, NotBars, Offer
 
-ALIASES: Mapping[str, tuple[str, ...]] = {
-    "time": ("time", "ts", "timestamp", "date", "datetime", "open_time", "index", "__index_level_0__", ""),
-    "symbol": ("symbol", "asset", "ticker", "instrument", "name"),
-    "open": ("open", "opening_price", "o"),
-    "high": ("high", "max", "h"),
-    "low": ("low", "min", "l"),
-    "close": ("close", "close_last", "closing_price", "last", "c"),
-    "adj_close": ("adj_close", "adjclose", "adjusted_close", "close_adj"),
-    "volume": ("volume", "vol", "v"),
-}
 NEEDED = ("time", "open", "high", "low", "close")
 CSV_ENDINGS = (".csv", ".tsv", ".csv.gz")
 PARQUET_ENDINGS = (".parquet", ".pq")
+ENDINGS = (*CSV_ENDINGS, *PARQUET_ENDINGS, npz.ENDING)
 MAX_PROBLEMS = 5
 UNREADABLE = (pa.ArrowException, OSError, EOFError, zlib.error, UnicodeDecodeError)
 
 
-class NotBars(Exception):
-    """A file that holds no bars; the message says why."""
-
-
-@dataclass(frozen=True)
-class Offer:
-    """A file with bars: which symbols it has, and where its columns stand.
-
-    ``columns`` maps THE names to the file's own; yfinance's two-line header gives one map per ticker.
-    ``num_blank`` rows of a long table say no symbol: nobody's bars.
-    """
-
-    path: Path
-    symbols: tuple[str, ...]
-    columns: Mapping[str, Mapping[str, str]]
-    is_long: bool
-    header: tuple[str, ...] = ()
-    head_lines: int = 0
-    separator: str = ","
-    num_blank: int = 0
-
-
 def is_table(path: Path) -> bool:
-    return path.name.lower().endswith(CSV_ENDINGS + PARQUET_ENDINGS)
+    return path.name.lower().endswith(ENDINGS)
 
 
 def survey(path: Path) -> Offer:
     """Return what ``path`` offers; raise NotBars for a file without bars or a broken one."""
     try:
+        if path.name.lower().endswith(npz.ENDING):
+            return npz.survey(path, stem(path))
         return _survey_parquet(path) if path.name.lower().endswith(PARQUET_ENDINGS) else _survey_csv(path)
     except PermissionError:
         raise NotBars("no permission to read it") from None
@@ -79,7 +51,8 @@ def survey(path: Path) -> Offer:
 def read(offer: Offer, symbols: Collection[str]) -> pd.DataFrame:
     """Return symbol, time, open, high, low, close, volume, adj_close of ``symbols``, in the file's order.
 
-    Raises UserError with file:line (row for Parquet) for cells that cannot be read, and for a damaged file.
+    Raises UserError with file:line (row for Parquet and npz) for cells that cannot be read, and for a file
+    that is damaged.
     """
     try:
         return _read(offer, symbols)
@@ -105,9 +78,7 @@ def _read(offer: Offer, symbols: Collection[str]) -> pd.DataFrame:
 def stem(path: Path) -> str:
     """Return the file name without its endings: the symbol of a one-asset file."""
     lowered = path.name.lower()
-    ending = next(
-        ending for ending in sorted(CSV_ENDINGS + PARQUET_ENDINGS, key=len)[::-1] if lowered.endswith(ending)
-    )
+    ending = next(ending for ending in sorted(ENDINGS, key=len)[::-1] if lowered.endswith(ending))
     return path.name[: -len(ending)]
 
 
@@ -217,6 +188,9 @@ def _first_line(error: BaseException) -> str:
 def _fetch(offer: Offer, columns: Mapping[str, str], symbols: list[str]) -> pa.Table:
     """Return the raw columns; the column ``#`` holds each row's number in the file, counted from 0."""
     needed = list(dict.fromkeys(columns.values()))
+    if offer.path.name.lower().endswith(npz.ENDING):
+        table = npz.fetch(offer.path, needed)
+        return table.append_column("#", pa.array(np.arange(len(table))))
     if offer.path.name.lower().endswith(PARQUET_ENDINGS):
         source = pa_dataset.dataset(offer.path, format="parquet")
         is_wanted = pc.field(columns["symbol"]).cast(pa.string()).isin(symbols) if offer.is_long else None
@@ -283,7 +257,8 @@ def _typed(offer: Offer, columns: Mapping[str, str], table: pa.Table, symbol: st
             continue
         typed[name], bad = parsing.numbers(table[columns[name]])
         problems += _problems(offer, table, columns[name], rows, bad, "a usable number")
-    raise_all(problems[:MAX_PROBLEMS])
+    # A file of closes only names its close four times.
+    raise_all(list({str(problem): problem for problem in problems}.values())[:MAX_PROBLEMS])
     return pd.DataFrame(typed, index=range(len(rows)))
 
 

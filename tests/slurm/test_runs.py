@@ -21,6 +21,7 @@ from tests.slurm.clusters import Cluster
 from tests.slurm.workspaces import (
     PACE_S,
     SETTINGS,
+    STOCKS,
     Submitted,
     Workspace,
     fingerprint,
@@ -33,6 +34,7 @@ pytestmark = pytest.mark.slurm
 KILL_WAIT_S = 5.0
 LIMITED = ("resources.limit=1", "training.min_step_s=0.6", "resources.extra={nodelist: 'a100-[1-2]'}")
 FREE = (f"training.min_step_s={PACE_S}", "resources.extra={nodelist: 'a100-[3-4]'}")
+ONCE_LIMITED = ("resources.limit=2", "training.min_step_s=0.65", "resources.exclude=a100-[3-4]")
 HOSTILE = 'it\'s a "work" space\nof $HOME; 100%'
 
 
@@ -58,8 +60,12 @@ def limited(
         "succeeded": new_workspace(base / "succeeded", cluster).submit(*LIMITED, "resources.requeue=false"),
         "unaccounted": new_workspace(base / "bare", cluster_without_accounting).submit(*LIMITED),
     }
+    stocks = new_workspace(base / "stocks", cluster)
+    array = stocks.submitted(*STOCKS, *ONCE_LIMITED)
+    runs |= {f"stock {task}": run for task, run in enumerate(array)}
     forgotten = new_workspace(base / "forgotten", cluster_without_accounting).submit(*FREE)
-    monitors = [run.workspace.start_hpc("monitor") for run in runs.values()]
+    workspaces = {run.workspace.root: run.workspace for run in runs.values()}
+    monitors = [workspace.start_hpc("monitor") for workspace in workspaces.values()]
     forgotten.until(lambda: forgotten.step() > 5)
     cluster_without_accounting.run("scancel", forgotten.job_id)
     yield {**runs, "forgotten": forgotten}
@@ -197,6 +203,46 @@ def test_without_accounting_it_is_all_the_same(
     assert run.until_over(timeout_s=600) == "finished", run.story()
     assert len(run.history.attempts) >= 4
     _ends_like(run, uninterrupted, num_restarts=None)
+
+
+def test_an_array_of_eight_stocks_is_interrupted_once_each_and_changes_no_bit(
+    limited: dict[str, Submitted], cluster: Cluster, tmp_path: Path
+) -> None:
+    """The runs of the array end like those of a pool of processes that nobody interrupted."""
+    pool = new_workspace(tmp_path / "pool", cluster)
+    done = pool.hpc("submit", *STOCKS, "--local", "--wait", timeout_s=300)
+    assert done.returncode == 0, done.stderr
+    whole = {path.parent.name.split("-")[1]: path.parent for path in pool.root.glob("runs/*/*/events.jsonl")}
+    stocks = [run for name, run in limited.items() if name.startswith("stock ")]
+
+    assert [run.until_over(timeout_s=600) for run in stocks] == ["finished"] * 8, stocks[0].story()
+    for task, run in enumerate(stocks):
+        assert [attempt.cause for attempt in run.history.attempts] == ["deadline", "finished"]
+        assert run.history.job_ids == (f"{stocks[0].job_id.partition('_')[0]}_{task}",)
+        name = run.paths.run_id.split("-")[1]
+        assert fingerprint(run.paths) == fingerprint(RunPaths(whole[name])), name
+
+
+def test_cancelling_a_case_ends_its_whole_array_and_to_submit_goes_on_with_the_rest(
+    workspace: Workspace,
+) -> None:
+    words = (
+        *(*STOCKS, "--only", "AAPL,JNJ,XOM", "array.at_once=2", "resources.exclude=a100-[1-2]"),
+        *("training.max_steps=60", "training.min_step_s=0.15"),
+    )
+    runs = workspace.submitted(*words)
+    first, second, third = runs
+    first.until(lambda: first.step() > 2 and second.step() > 2)
+    assert third.view()["state"] == "waiting"
+
+    assert workspace.hpc("cancel", "per_stock").returncode == 0
+
+    assert [run.until_over() for run in runs] == ["cancelled"] * 3
+    assert first.history.committed_step > 2
+    assert third.history.attempts == ()
+    again = workspace.hpc("submit", *words, "--wait")
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert first.history.attempts[1].first_step == first.history.attempts[0].committed_step
 
 
 def test_a_node_that_is_lost_costs_no_number_and_its_zombies_write_nothing(

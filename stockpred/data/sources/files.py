@@ -1,4 +1,4 @@
-"""Bars from a folder (or one file) of CSV and Parquet tables; nothing else in the folder does harm."""
+"""Bars from a folder (or one file) of CSV, Parquet and npz files; nothing else in the folder does harm."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hpc.errors import UserError
 from stockpred.config import DataConfig
 from stockpred.data import bars as bar_table
 from stockpred.data import tables
-from stockpred.data.tables import NotBars, Offer
+from stockpred.data.offers import NotBars, Offer
 from stockpred.data.universe import Asset, Universe
 
 HOW_TO_FETCH_BARS = (
@@ -27,6 +27,7 @@ HOW_TO_GET_BARS = (
 )
 MAX_NAMES = 8
 ADJUSTMENT_JUMP = 0.3  # log; a factor that moves so far while the price stands still is an error
+CLOSES_ONLY = "closes_only"
 FILE_STEP_NS = 20 * 3600 * 10**9
 
 
@@ -41,7 +42,12 @@ class Choice:
 
 def load(config: DataConfig, universe: Universe) -> bar_table.Loaded:
     """Load every asset of the universe; raise UserError that lists those which no file has."""
-    root = _root(config)
+    return load_from(config.dir, universe)
+
+
+def load_from(folder: str | None, universe: Universe) -> bar_table.Loaded:
+    """Load every asset of the universe from a folder, or from one file."""
+    root = _root(folder)
     offers, aside = _survey(root, universe)
     choices = [choice for asset in universe.assets if (choice := _choose(asset, universe, offers))]
     _refuse_missing(root, universe, choices, aside)
@@ -57,8 +63,8 @@ def load(config: DataConfig, universe: Universe) -> bar_table.Loaded:
         "files": {str(offer.path): _sha256(offer.path) for offer in _used(choices)},
         "left_aside": dict(sorted((aside | unused).items())),
     }
-    blank = [_blank_symbols(offer) for offer in _used(choices)]
-    return bar_table.Loaded(tidied, bar_table.join_findings([found, jumps, *blank]), origin)
+    told = [_closes_only(tidied, choices), *(_blank_symbols(offer) for offer in _used(choices))]
+    return bar_table.Loaded(tidied, bar_table.join_findings([found, jumps, *told]), origin)
 
 
 def adjust(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -84,10 +90,10 @@ def adjust(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     return rows.assign(**prices).drop(columns="adj_close"), jumps
 
 
-def _root(config: DataConfig) -> Path:
-    if not config.dir:
+def _root(folder: str | None) -> Path:
+    if not folder:
         raise UserError("no folder with bars was given", where="data.dir", fix=HOW_TO_GET_BARS)
-    root = Path(config.dir).expanduser()
+    root = Path(folder).expanduser()
     try:
         exists = root.exists()
     except PermissionError:
@@ -112,13 +118,15 @@ def _survey(root: Path, universe: Universe) -> tuple[list[Offer], dict[str, str]
         if path.name.startswith("."):
             continue
         if not tables.is_table(path):
-            aside[str(path)] = "neither CSV nor Parquet"
+            aside[str(path)] = "neither CSV nor Parquet nor npz"
             continue
         try:
             offers.append(tables.survey(path))
         except NotBars as problem:
             if path == root or tables.stem(path).casefold() in own_names:
-                raise UserError(f"holds no bars: {problem}", where=str(path), fix=HOW_TO_GET_BARS) from None
+                raise UserError(
+                    f"holds no bars: {problem}", where=str(path), fix=problem.fix or HOW_TO_GET_BARS
+                ) from None
             aside[str(path)] = str(problem)
     return offers, aside
 
@@ -187,6 +195,16 @@ def _read(offer: Offer, choices: list[Choice]) -> pd.DataFrame:
     rows = tables.read(offer, by_name)
     renamed = {name: symbols[0] for name, symbols in by_name.items()}
     return rows.assign(symbol=rows["symbol"].astype(object).map(renamed).astype(str))
+
+
+def _closes_only(bars: pd.DataFrame, choices: list[Choice]) -> pd.DataFrame:
+    """Return a finding per asset whose bars are no candles; value = how many bars."""
+    symbols = [choice.asset.symbol for choice in choices if choice.offer.knows_closes_only]
+    own = bars[bars["symbol"].isin(symbols)]
+    counts = own.groupby("symbol")["time"].transform("size")
+    is_first = ~own.duplicated("symbol")
+    action = "open, high and low set to the close"
+    return bar_table.findings(CLOSES_ONLY, own[is_first], counts[is_first], action)
 
 
 def _blank_symbols(offer: Offer) -> pd.DataFrame:

@@ -1,0 +1,127 @@
+"""Write bars, as training reads them, into one ``.npz`` per asset (see ``npz``)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+import pandas as pd
+
+from hpc import records
+from hpc.errors import UserError, raise_all
+from hpc.text import count, suggestion
+from stockpred.data import npz, universe
+from stockpred.data.bars import Loaded
+from stockpred.data.sources import files
+from stockpred.data.universe import Universe
+
+PLAIN_IN_NAMES = " ^=+@,()[]&$!'"  # as they are in a file's name; a slash becomes %2F
+MAX_TOLD = 8
+
+
+@dataclass(frozen=True)
+class Written:
+    """One file, the bars in it, and what was mended in them: it cannot be seen in the file any more."""
+
+    path: Path
+    num_bars: int
+    first: pd.Timestamp
+    last: pd.Timestamp
+    mended: Mapping[str, int]
+
+    def __str__(self) -> str:
+        span = f"{self.first:%Y-%m-%d} to {self.last:%Y-%m-%d}"
+        mended = ", ".join(f"{number} {check}" for check, number in self.mended.items())
+        told = f"{self.path.name}: {count(self.num_bars, 'bar')}, {span}"
+        return f"{told}; mended: {mended}" if mended else told
+
+
+def export_npz(
+    universe_path: Path,
+    data_dir: str,
+    out_dir: Path,
+    *,
+    symbols: Collection[str] = (),
+    may_replace: bool = False,
+) -> Iterator[Written]:
+    """Write ``out_dir``/SYMBOL.npz for each asset, or for ``symbols``; yield each file once it is whole.
+
+    Raises UserError before the first file is written where a symbol is unknown, an asset has no bars or a
+    file is there already, and where a file cannot be written.
+    """
+    chosen = _chosen(universe.read(universe_path), symbols)
+    targets = {symbol: out_dir / _file_name(symbol) for symbol in chosen.symbols}
+    if out_dir.exists() and not out_dir.is_dir():
+        raise UserError("is a file, not a folder", where=str(out_dir), fix="give --npz another name")
+    _refuse_clashes(targets, may_replace=may_replace)
+    loaded = _loaded(data_dir, chosen)
+    found = loaded.findings
+    knows_closes_only = found["check"] == files.CLOSES_ONLY
+    closes_only, mended = set(found.loc[knows_closes_only, "symbol"]), found[~knows_closes_only]
+    by_symbol = dict(iter(loaded.bars.groupby("symbol", sort=False)))
+    for symbol, path in targets.items():
+        bars = by_symbol[symbol]
+        _write(path, npz.to_bytes(bars, symbol, closes_only=symbol in closes_only))
+        checks = Counter(map(str, mended.loc[mended["symbol"] == symbol, "check"]))
+        yield Written(path, len(bars), bars["time"].iloc[0], bars["time"].iloc[-1], checks)
+
+
+def _chosen(assets: Universe, symbols: Collection[str]) -> Universe:
+    unknown = [symbol for symbol in dict.fromkeys(symbols) if symbol not in assets.symbols]
+    raise_all(
+        [
+            UserError(
+                f"{symbol!r} is not an asset of {assets.path}",
+                where="--symbol",
+                fix=suggestion(symbol, assets.symbols),
+            )
+            for symbol in unknown
+        ]
+    )
+    kept = tuple(asset for asset in assets.assets if not symbols or asset.symbol in symbols)
+    return Universe(assets.path, kept)
+
+
+def _loaded(data_dir: str, chosen: Universe) -> Loaded:
+    try:
+        return files.load_from(data_dir, chosen)
+    except UserError as error:
+        if error.where != "data.dir":
+            raise
+        remedy = "give the folder that holds their bars, or choose assets with --symbol"
+        raise UserError(error.what, where="--data", fix=remedy) from None
+
+
+def _file_name(symbol: str) -> str:
+    """Return a name that any file system takes; the file itself holds the symbol as it is."""
+    name = quote(symbol, safe=PLAIN_IN_NAMES)
+    return f"{'%2E' + name[1:] if name.startswith('.') else name}{npz.ENDING}"
+
+
+def _refuse_clashes(targets: Mapping[str, Path], *, may_replace: bool) -> None:
+    """Refuse files that are there, and symbols that would share one where case does not count."""
+    there = [path for path in targets.values() if path.exists()]
+    if there and not may_replace:
+        names = ", ".join(path.name for path in there[:MAX_TOLD]) + (", ..." if len(there) > MAX_TOLD else "")
+        what = f"{count(len(there), 'file')} would be replaced: {names}"
+        raise UserError(what, where=str(there[0].parent), fix="choose another folder, or add --force")
+    folded: dict[str, str] = {}
+    for symbol, path in targets.items():
+        other = folded.setdefault(path.name.casefold(), symbol)
+        if other != symbol:
+            what = f"{other} and {symbol} would share one file where case does not count"
+            raise UserError(what, where=str(path.parent), fix="export them with --symbol into two folders")
+
+
+def _write(path: Path, content: bytes) -> None:
+    try:
+        records.write_bytes(path, content)
+    except OSError as error:
+        raise UserError(
+            f"cannot be written: {error.strerror or error}",
+            where=str(path),
+            fix="check the folder, its permissions and free space; what was written before is whole",
+        ) from error

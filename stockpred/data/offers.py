@@ -1,0 +1,51 @@
+"""What a file with bars offers, and what its columns may be called."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+ALIASES: Mapping[str, tuple[str, ...]] = {
+    "time": ("time", "ts", "timestamp", "date", "datetime", "open_time", "index", "__index_level_0__", ""),
+    "symbol": ("symbol", "asset", "ticker", "instrument", "name"),
+    "open": ("open", "opening_price", "o"),
+    "high": ("high", "max", "h"),
+    "low": ("low", "min", "l"),
+    "close": ("close", "close_last", "closing_price", "last", "c"),
+    "adj_close": ("adj_close", "adjclose", "adjusted_close", "close_adj"),
+    "volume": ("volume", "vol", "v"),
+}
+CANDLE = ("open", "high", "low")
+"""What a bar tells beside its close."""
+
+
+class NotBars(Exception):
+    """A file that holds no bars; the message says why, and ``fix`` how to mend it where that is known."""
+
+    def __init__(self, what: str, *, fix: str | None = None) -> None:
+        super().__init__(what)
+        self.fix = fix
+
+
+@dataclass(frozen=True)
+class Offer:
+    """A file with bars: which symbols it has, and where its columns stand.
+
+    ``columns`` maps THE names to the file's own; yfinance's two-line header gives one map per ticker.
+    Open, high and low are mapped to the close where a file knows closes only.
+    ``num_blank`` rows of a long table say no symbol: nobody's bars.
+    """
+
+    path: Path
+    symbols: tuple[str, ...]
+    columns: Mapping[str, Mapping[str, str]]
+    is_long: bool
+    header: tuple[str, ...] = ()
+    head_lines: int = 0
+    separator: str = ","
+    num_blank: int = 0
+
+    @property
+    def knows_closes_only(self) -> bool:
+        return any(columns[name] == columns["close"] for columns in self.columns.values() for name in CANDLE)
