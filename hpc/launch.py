@@ -31,6 +31,9 @@ from hpc.submit import Outcome, Submission, submit, write_run
 from hpc.text import count
 
 DEMO_INTERRUPT_AT = 0.4
+MOST_LOGS = 10
+"""Of more runs than this only the changes are printed while they are followed."""
+
 RANK_0_LOG = "rank_0.log"
 BATCH_LOG = "job.log"
 
@@ -241,7 +244,8 @@ def _follow(
     try:
         for event in follow(paths, log=log, begins=begins, on_tick=on_tick):
             if isinstance(event, Line):
-                tables.talk(f"{event.run}: {event.text}" if len(paths) > 1 else event.text)
+                if len(paths) <= MOST_LOGS:
+                    tables.talk(f"{event.run}: {event.text}" if len(paths) > 1 else event.text)
             else:
                 views[event.view.run] = event.view
                 tables.talk(

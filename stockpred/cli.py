@@ -109,6 +109,20 @@ def export(universe: Path, data_dir: str, out_dir: Path, symbols: tuple[str, ...
     click.echo(f"{count(num_files, 'file')} in {out_dir}, {count(num_bars, 'bar')}")
 
 
+@cli.command()
+@click.argument(
+    "run_dirs", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True, file_okay=False)
+)
+@click.option("--out", "prefix", metavar="PREFIX", required=True, type=click.Path(path_type=Path))
+def summary(run_dirs: tuple[Path, ...], prefix: Path) -> None:
+    """Put runs of learner regression beside their rivals: a table, PREFIX.csv and PREFIX.html."""
+    from stockpred.summary.build import summarise
+
+    found = summarise(run_dirs, prefix)
+    click.echo(found.text)
+    sys.exit(found.exit_code)
+
+
 def main() -> None:
     """Run the command; say mistakes in one line each, without a traceback."""
     try:

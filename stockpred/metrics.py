@@ -175,21 +175,56 @@ def mean_by_group(values: Floats, groups: Integers) -> Estimate:
     Groups are dates. The mean is a ratio of sums over groups; its error is the Newey-West error of the
     linearised contributions to that ratio, so that groups of uneven size are weighted as they count.
     """
+    return _estimate(*_ratio_of_sums(values, np.ones(len(values)), groups))
+
+
+def skill_interval(loss: Floats, reference_loss: Floats, groups: Integers) -> Estimate | None:
+    """Estimate the skill 1 - mean(loss) / mean(reference), with the 95 % interval of that ratio.
+
+    With l_g and r_g the sums of both losses over group g of G, and R = sum(l_g) / sum(r_g), the delta method
+    makes R's error that of the mean of (l_g - R r_g) / mean(r_g), here by Newey and West; the interval is
+    1 - R -+ 1.96 errors and the p value that of no skill. None where the reference loses nothing, and for
+    fewer than two groups, which tell no error.
+    """
+    if not reference_loss.any() or (groups == groups[0]).all():
+        return None
+    ratio, error, num_groups = _ratio_of_sums(loss, reference_loss, groups)
+    return _estimate(1.0 - ratio, error, num_groups)
+
+
+def _ratio_of_sums(over: Floats, under: Floats, groups: Integers) -> tuple[float, float, int]:
+    """Return sum(over) / sum(under), its Newey-West error by the delta method, and the number of groups."""
     dates, index = np.unique(groups, return_inverse=True)
-    sums = np.bincount(index, weights=values, minlength=len(dates))
-    counts = np.bincount(index, minlength=len(dates)).astype(np.float64)
-    mean = float(sums.sum() / counts.sum())
-    contributions = (sums - mean * counts) / counts.mean()
+    over_G = np.bincount(index, weights=over, minlength=len(dates))
+    under_G = np.bincount(index, weights=under, minlength=len(dates))
+    ratio = float(over_G.sum() / under_G.sum())
+    contributions = (over_G - ratio * under_G) / under_G.mean()
     variance = long_run_variance(contributions, automatic_lags(len(dates))) / len(dates)
-    error = math.sqrt(max(variance, 0.0))
-    return Estimate(
-        mean, error, mean - _Z_95 * error, mean + _Z_95 * error, _two_sided(mean, error), len(dates)
-    )
+    return ratio, math.sqrt(max(variance, 0.0)), len(dates)
+
+
+def _estimate(mean: float, error: float, num_groups: int) -> Estimate:
+    low, high = mean - _Z_95 * error, mean + _Z_95 * error
+    return Estimate(mean, error, low, high, _two_sided(mean, error), num_groups)
 
 
 def diebold_mariano(loss: Floats, reference_loss: Floats, groups: Integers) -> Estimate:
     """Estimate mean(loss - reference) with HAC errors (Diebold and Mariano 1995); negative is better."""
     return mean_by_group(loss - reference_loss, groups)
+
+
+def holm(p_values: Sequence[float]) -> tuple[float, ...]:
+    """Return p values that allow for all of them being looked at (Holm 1979), in the given order.
+
+    The smallest of n is multiplied by n, the next by n - 1, and so on; none falls below the one before it.
+    The chance that any true null stays below 5 % is then at most 5 %, however the tests depend on each other.
+    """
+    adjusted = [0.0] * len(p_values)
+    highest = 0.0
+    for rank, index in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[index]))
+        adjusted[index] = highest
+    return tuple(adjusted)
 
 
 def information_coefficient(

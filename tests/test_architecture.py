@@ -46,7 +46,7 @@ ROOMS = {
         "metrics results baselines evaluate",
         "learners",
         "size report",
-        "run",
+        "run summary",
         "alone",
         "cli",
         "__main__",

@@ -91,14 +91,19 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         if entry.name != ".ready":
             (root / ".venv" / entry.name).symlink_to(entry)
     (root / ".venv" / ".ready").touch()
-    write_bars(root.parent / "bars", root / "cases" / "crypto" / "universe.csv")
+    write_bars(root.parent / "bars", root / "cases" / "crypto" / "universe.csv", "2020-01-01", "2022-06-18")
+    write_bars(
+        root.parent / "bars", root / "cases" / "per_stock" / "universe.csv", "2018-01-01", "2024-06-28"
+    )
     yield root
     wait_until_nothing_runs(root)
 
 
-def write_bars(folder: Path, universe: Path, num_days: int = 900) -> None:
+def write_bars(folder: Path, universe: Path, first: str, last: str) -> None:
     """Write a random walk for each asset of a universe, as a folder of bars that somebody might have."""
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
+    dates = pd.date_range(first, last).strftime("%Y-%m-%d")
+    num_days = len(dates)
     symbols = pd.read_csv(universe, dtype=str, keep_default_na=False)["symbol"]
     rng = np.random.default_rng(0)
     for symbol in symbols:
@@ -106,7 +111,7 @@ def write_bars(folder: Path, universe: Path, num_days: int = 900) -> None:
         before = np.concatenate([[100.0], close[:-1]])
         bars = pd.DataFrame(
             {
-                "date": pd.date_range("2020-01-01", periods=num_days).strftime("%Y-%m-%d"),
+                "date": dates,
                 "open": before,
                 "high": np.maximum(before, close) * 1.01,
                 "low": np.minimum(before, close) * 0.99,
@@ -386,7 +391,7 @@ def test_the_parallel_launch_trains_its_cases_side_by_side(workspace: Path) -> N
 
     assert done.returncode == 0, done.stderr
     reports = [Path(path) for path in re.findall(r"^report: (.*)$", done.stdout, re.MULTILINE)]
-    assert sorted(path.parent.parent.name for path in reports) == ["crypto", "per_stock"]
+    assert sorted(path.parent.parent.name for path in reports) == ["crypto", *["per_stock"] * 8]
     assert all(path.is_file() for path in reports)
 
 

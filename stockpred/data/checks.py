@@ -258,12 +258,32 @@ def _holes(series: Series, categories: npt.NDArray[np.object_], max_hole_session
     missing = np.zeros(len(series.time))
     for category in sorted(set(categories)):
         rows = np.flatnonzero(categories == category)
-        sessions = session_times(series.time[rows], series.asset[rows])
-        before = np.searchsorted(sessions, series.time[rows], side="left")
-        after = np.searchsorted(sessions, series.time[rows], side="right")
-        missing[rows] = before - np.r_[0, after[:-1]]
+        time, asset = series.time[rows], series.asset[rows]
+        is_alone = len(np.unique(asset)) == 1
+        missing[rows] = _missing_days(time) if is_alone else _missing_sessions(time, asset)
     missing[series.is_first] = 0.0
     return _Mark("hole", missing > max_hole_sessions, missing, "kept; a new segment begins", breaks=True)
+
+
+def _missing_sessions(time: Ints, asset: Ints) -> Ints:
+    """Count, for each bar of one category, the sessions since its asset's bar before."""
+    sessions = session_times(time, asset)
+    before = np.searchsorted(sessions, time, side="left")
+    after = np.searchsorted(sessions, time, side="right")
+    return np.asarray(before - np.r_[0, after[:-1]], np.int64)
+
+
+def _missing_days(time: Ints) -> Ints:
+    """Count the days without a bar before each bar of an asset that no other shows the sessions of.
+
+    Weekends count where one of its last ``LIVE_TIMES`` bars is on a weekend; holidays always do.
+    """
+    day = time.astype("datetime64[ns]").astype("datetime64[D]")
+    follows = np.concatenate([day[:1], day[:-1]])
+    on_weekend = np.cumsum(~np.is_busday(day))
+    recently = on_weekend - np.concatenate([np.zeros(LIVE_TIMES, np.int64), on_weekend])[: len(day)] > 0
+    skipped = np.where(recently, (day - follows).astype(np.int64), np.busday_count(follows, day)) - 1
+    return np.asarray(np.maximum(skipped, 0), np.int64)
 
 
 def session_times(time: Ints, asset: Ints) -> Ints:

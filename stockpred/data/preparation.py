@@ -2,103 +2,97 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from hpc import records
 from hpc.errors import UserError
 from hpc.paths import RunPaths
-from stockpred import discover
-from stockpred.config import DataConfig
 from stockpred.data import bars as bar_table
-from stockpred.data import checks, describe, features, splits, store, token_bars, tokenizer, universe
+from stockpred.data import checks, describe_tokens, features, splits, token_bars, tokenizer, universe
 from stockpred.data.bars import Loaded
 from stockpred.data.checks import Checked
 from stockpred.data.features import BarFeatures
+from stockpred.data.intake import Intake, take_in
 from stockpred.data.token_bars import Dataset
 from stockpred.data.tokenizer import Tokenizer
-from stockpred.data.universe import Universe
 from stockpred.data.windows import Windows
+from stockpred.data.written_once import Contents, Settings, write_once
 from stockpred.experiments.next_bar import NextBarExperiment
 
-SOURCES = "stockpred.data.sources"
 Bools = npt.NDArray[np.bool_]
+STRIDES = frozenset({"stride", "score_stride"})
 
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
     """Everything that ``prepare`` writes, still in memory."""
 
-    universe: Universe
-    loaded: Loaded
-    checked: Checked
+    intake: Intake
     features: BarFeatures
     token_rows: npt.NDArray[np.int64]
     """Rows of the bars that became tokens, in the dataset's order."""
     dataset: Dataset
-    bars_sha256: str
+
+    @property
+    def loaded(self) -> Loaded:
+        return self.intake.loaded
+
+    @property
+    def checked(self) -> Checked:
+        return self.intake.checked
 
 
 def prepare(experiment: NextBarExperiment, paths: RunPaths, *, guard: Callable[[], None]) -> None:
     """See ``dataset.prepare``."""
-    settings = _settings(experiment)
-    if _is_complete(paths):
-        _refuse_changes(paths, store.verify(paths.prepared)["made_from"], settings)
-        return
-    prepared = build(experiment)
-    made_from = {"bars_sha256": prepared.bars_sha256, "settings_sha256": settings}
-    _refuse_changes(paths, made_from, settings)
-    for path, write in _records(experiment, prepared, made_from, paths).items():
-        guard()
-        with store.writing(path):
-            write(path)
-    store.write(paths.prepared, lambda directory: _fill(directory, prepared), made_from, guard)
-
-
-def _records(
-    experiment: NextBarExperiment, prepared: Prepared, made_from: dict[str, str], paths: RunPaths
-) -> dict[Path, Callable[[Path], None]]:
-    """Return what a run tells about its bars: each file and what writes it."""
-    dataset = prepared.dataset
-    norm_stats = describe.norm_stats(dataset, prepared.features)
-    asset_info = describe.asset_info(prepared.universe, prepared.checked, dataset)
-    data_info = describe.data_info(
-        experiment, prepared.loaded, prepared.checked, prepared.features, prepared.token_rows, dataset
+    settings = Settings.of(
+        experiment.data,
+        but=STRIDES,
+        tokenizer=experiment.tokenizer.model_dump(mode="json"),
+        context_length=experiment.model.context_length,
     )
-    return {
-        paths.norm_stats: lambda path: records.write_json(path, norm_stats),
-        paths.asset_info: lambda path: records.write_json(path, asset_info),
-        paths.tokenizer: dataset.tokenizer.save,
-        paths.data_info: lambda path: records.write_json(path, made_from | data_info),
-    }
+    told = frozenset({paths.tokenizer, paths.asset_info, paths.norm_stats})
+    write_once(paths, settings, told, lambda: _contents(experiment, paths), guard)
+
+
+def _contents(experiment: NextBarExperiment, paths: RunPaths) -> Contents:
+    prepared = build(experiment)
+    dataset, intake = prepared.dataset, prepared.intake
+    norm_stats = describe_tokens.norm_stats(dataset, prepared.features)
+    asset_info = describe_tokens.asset_info(intake, dataset)
+    return Contents(
+        intake,
+        told={
+            paths.norm_stats: lambda path: records.write_json(path, norm_stats),
+            paths.asset_info: lambda path: records.write_json(path, asset_info),
+            paths.tokenizer: dataset.tokenizer.save,
+        },
+        data_info=describe_tokens.data_info(
+            experiment, intake, prepared.features, prepared.token_rows, dataset
+        ),
+        save_arrays=lambda directory: token_bars.save_arrays(dataset, directory),
+    )
 
 
 def build(experiment: NextBarExperiment) -> Prepared:
     """Turn a source's bars into a dataset; everything that learns sees training dates only."""
     assets = universe.read(Path(experiment.data.universe)).restricted_to(experiment.data.symbol)
-    source = discover.load(SOURCES, experiment.data.source, where="data.source")
-    loaded = _within(source.load(experiment.data, assets), experiment.data)
-    category_of = {asset.symbol: asset.category for asset in assets.assets}
-    checked = checks.check(loaded.bars, category_of, experiment.data.max_hole_sessions)
-    day = bar_table.times_ns(loaded.bars)
     context_length = experiment.model.context_length
-    ranges = splits.cut(np.unique(day), experiment.data.split, context_length, where="data.split")
+    intake = take_in(experiment.data, assets, context_length)
+    checked = intake.checked
     computed = features.compute(
         checked, experiment.tokenizer.volatility_span, experiment.tokenizer.volume_window
     )
-    fitted = fit_tokenizer(computed, day <= ranges["train"].score_end, experiment)
+    is_training = bar_table.times_ns(checked.bars) <= intake.splits["train"].score_end
+    fitted = fit_tokenizer(computed, is_training, experiment)
     rows = token_rows(checked, computed)
-    dataset = assemble(assets, checked, computed, rows, fitted, ranges)
+    dataset = assemble(intake, computed, rows, fitted)
     _refuse_too_little(dataset, context_length)
-    return Prepared(assets, loaded, checked, computed, rows, dataset, bar_table.digest(loaded.bars))
+    return Prepared(intake, computed, rows, dataset)
 
 
 def fit_tokenizer(computed: BarFeatures, is_training: Bools, experiment: NextBarExperiment) -> Tokenizer:
@@ -134,14 +128,10 @@ def _follows(checked: Checked, usable: Bools) -> Bools:
 
 
 def assemble(
-    assets: Universe,
-    checked: Checked,
-    computed: BarFeatures,
-    rows: npt.NDArray[np.int64],
-    fitted: Tokenizer,
-    ranges: dict[str, splits.SplitRange],
+    intake: Intake, computed: BarFeatures, rows: npt.NDArray[np.int64], fitted: Tokenizer
 ) -> Dataset:
     """Encode the bars in ``rows`` and cut them into segments."""
+    assets, checked = intake.universe, intake.checked
     symbol = checked.bars["symbol"].to_numpy(dtype=object)[rows]
     index_of = {name: index for index, name in enumerate(assets.symbols)}
     starts = np.flatnonzero(~_follows(checked, computed.is_usable)[rows])
@@ -160,27 +150,9 @@ def assemble(
         assets=assets.symbols,
         categories=assets.categories,
         asset_category=asset_category,
-        splits=ranges,
+        splits=intake.splits,
         tokenizer=fitted,
     )
-
-
-def _within(loaded: Loaded, config: DataConfig) -> Loaded:
-    """Keep the bars from ``data.start`` to ``data.end``; raise UserError where none lie there."""
-    time = loaded.bars["time"]
-    keep = pd.Series(True, index=loaded.bars.index)
-    if config.start:
-        keep &= time >= pd.Timestamp(config.start, tz="UTC")
-    if config.end:
-        keep &= time < pd.Timestamp(config.end, tz="UTC") + pd.Timedelta(days=1)
-    if not keep.any():
-        raise UserError(
-            f"no bars between {config.start or 'the beginning'} and {config.end or 'the end'}; "
-            f"they go from {time.min():%Y-%m-%d} to {time.max():%Y-%m-%d}",
-            where="data.start" if config.start else "data.end",
-            fix="choose dates inside",
-        )
-    return Loaded(loaded.bars[keep].reset_index(drop=True), loaded.findings, loaded.origin)
 
 
 def _refuse_too_little(dataset: Dataset, context_length: int) -> None:
@@ -198,50 +170,3 @@ def _refuse_too_little(dataset: Dataset, context_length: int) -> None:
                 where="model.context_length",
                 fix="use a smaller model.context_length, or more bars",
             )
-
-
-def _settings(experiment: NextBarExperiment) -> str:
-    """Return a hash of every setting that the prepared bars depend on, the universe's content included."""
-    path = Path(experiment.data.universe)
-    content = {
-        "data": experiment.data.model_dump(
-            mode="json", exclude={"dir", "universe", "stride", "score_stride"}
-        ),
-        "tokenizer": experiment.tokenizer.model_dump(mode="json"),
-        "context_length": experiment.model.context_length,
-        "universe": [str(asset) for asset in universe.read(path).assets],
-    }
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def _is_complete(paths: RunPaths) -> bool:
-    told = (paths.tokenizer, paths.asset_info, paths.data_info, paths.norm_stats)
-    return store.read_manifest(paths.prepared) is not None and all(path.is_file() for path in told)
-
-
-def _refuse_changes(paths: RunPaths, made_from: dict[str, Any], settings: str) -> None:
-    began_with = records.read_json_if_any(paths.data_info) or made_from
-    if began_with.get("bars_sha256") != made_from["bars_sha256"]:
-        raise UserError(
-            "the bars are not those that this run began with",
-            where=str(paths.data_info),
-            fix="bring the old bars back, or start a new run",
-        )
-    if began_with.get("settings_sha256") != settings:
-        raise UserError(
-            "the settings of data or tokenizer are not those that this run began with",
-            where=str(paths.data_info),
-            fix="start a new run",
-        )
-
-
-def _fill(directory: Path, prepared: Prepared) -> None:
-    token_bars.save_arrays(prepared.dataset, directory)
-    bars = prepared.loaded.bars.assign(
-        symbol=prepared.loaded.bars["symbol"].astype("category"),
-        left_out=prepared.checked.left_out,
-        break_before=prepared.checked.break_before,
-    )
-    bars.to_parquet(directory / "bars.parquet", compression="zstd", index=False)
-    found = describe.all_findings(prepared.loaded, prepared.checked)
-    found.to_parquet(directory / "findings.parquet", compression="zstd", index=False)

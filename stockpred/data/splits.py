@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
 from datetime import date
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -51,6 +53,23 @@ def cut(
     return {
         name: SplitRange(int(days[context]), int(days[start]), int(days[end - 1]))
         for name, (context, start, end) in zip(NAMES, bounds, strict=True)
+    }
+
+
+def describe(part: SplitRange) -> dict[str, Any]:
+    """Return the part's bounds as numbers, and as dates for people."""
+    dates = {
+        f"{name}_date": str(np.datetime64(bound, "ns").astype("datetime64[s]"))
+        for name, bound in asdict(part).items()
+    }
+    return asdict(part) | dates
+
+
+def read(described: Mapping[str, Mapping[str, Any]]) -> dict[str, SplitRange]:
+    """Return the parts again that ``describe`` has told."""
+    return {
+        name: SplitRange(**{field.name: int(part[field.name]) for field in fields(SplitRange)})
+        for name, part in described.items()
     }
 
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
+from stockpred.data.sampling import Ints, Passes
 from stockpred.data.token_bars import Dataset
 from stockpred.data.windows import Windows, scoring_stride
 
 Batch = dict[str, torch.Tensor]
-Ints = npt.NDArray[np.int64]
 
 
 class WindowStream:
@@ -28,14 +27,13 @@ class WindowStream:
         score_stride: int | None = None,
     ) -> None:
         """See ``windows.scoring_stride`` for what no ``score_stride`` means."""
-        self.seed = seed
         self._dataset = dataset
         self._context_length = context_length
         self._score_stride = scoring_stride(context_length, score_stride)
         self._train = Windows(dataset, "train", context_length, stride)
         self._num_targets = self._train.num_targets
         self._scored: dict[str, Windows] = {}
-        self._orders: dict[int, Ints] = {}
+        self._passes = Passes(len(self._train), seed)
 
     @property
     def num_samples(self) -> int:
@@ -49,7 +47,7 @@ class WindowStream:
         global batch.
         """
         size = num_parts * part_size
-        samples = self._samples(step * size, size)
+        samples = self._passes.samples(step * size, size)
         own = samples[part * part_size : (part + 1) * part_size]
         loss_weight = torch.tensor(float(self._num_targets[samples].sum() / num_parts))
         return _tensors(self._train, own) | {"loss_weight": loss_weight}
@@ -73,23 +71,6 @@ class WindowStream:
         if split not in self._scored:
             self._scored[split] = Windows(self._dataset, split, self._context_length, self._score_stride)
         return self._scored[split]
-
-    def _samples(self, first: int, count: int) -> Ints:
-        """Return the samples at places first .. first+count of the endless sequence of passes."""
-        place = np.arange(first, first + count)
-        number, within = np.divmod(place, self.num_samples)
-        samples = np.empty(count, np.int64)
-        for one in np.unique(number):
-            samples[number == one] = self._order(int(one))[within[number == one]]
-        return samples
-
-    def _order(self, number: int) -> Ints:
-        """Return the permutation of pass ``number``; the last two are kept."""
-        if number not in self._orders:
-            rng = np.random.default_rng([self.seed, number])
-            kept = {one: order for one, order in self._orders.items() if one == number - 1}
-            self._orders = kept | {number: rng.permutation(self.num_samples)}
-        return self._orders[number]
 
 
 def _tensors(windows: Windows, samples: Ints) -> Batch:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +12,7 @@ import numpy.typing as npt
 from hpc import records
 from hpc.errors import UserError
 from hpc.paths import RunPaths
-from stockpred.data import store
+from stockpred.data import splits, store
 from stockpred.data.splits import SplitRange
 from stockpred.data.tokenizer import Tokenizer
 
@@ -69,18 +68,6 @@ def load(paths: RunPaths) -> Dataset:
         **arrays,
         assets=tuple(asset["symbol"] for asset in assets["assets"]),
         categories=tuple(assets["categories"]),
-        splits={
-            name: SplitRange(**{field.name: int(part[field.name]) for field in fields(SplitRange)})
-            for name, part in info["splits"].items()
-        },
+        splits=splits.read(info["splits"]),
         tokenizer=Tokenizer.load(paths.tokenizer),
     )
-
-
-def describe_split(part: SplitRange) -> dict[str, Any]:
-    """Return the part's bounds as numbers, and as dates for people."""
-    dates = {
-        f"{name}_date": str(np.datetime64(bound, "ns").astype("datetime64[s]"))
-        for name, bound in asdict(part).items()
-    }
-    return asdict(part) | dates

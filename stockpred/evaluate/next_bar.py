@@ -22,7 +22,8 @@ from stockpred.data.dataset import Dataset
 from stockpred.data.windows import Windows
 from stockpred.metrics import Estimate, Floats, Integers
 from stockpred.results import next_bar as results
-from stockpred.results.next_bar import CategoryScores, Evaluated, Scores, TestResults
+from stockpred.results.evaluated import Evaluated
+from stockpred.results.next_bar import CategoryScores, Scores, TestResults
 from stockpred.train.checkpoint import Guard, unguarded
 from stockpred.train.learner import Batch
 

@@ -19,7 +19,7 @@ from stockpred.data.stream import WindowStream
 from stockpred.data.windows import scoring_stride
 from stockpred.evaluate.next_bar import evaluate_test
 from stockpred.experiments.next_bar import NextBarExperiment
-from stockpred.results.next_bar import Evaluated
+from stockpred.results.evaluated import Evaluated
 from stockpred.train.cadence import random_key
 from stockpred.train.core import to_device
 from stockpred.train.learner import Batch, Metrics, Networks, num_parameters

@@ -7,18 +7,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import jinja2
-
 from hpc import records
 from hpc.ledger import History
 from hpc.paths import RunPaths
-from stockpred.report import runfiles, sections
+from stockpred.report import chapter, page, runfiles, sections
+from stockpred.report.chapter import Chapter
 from stockpred.report.data_section import data
-from stockpred.report.parts import Section
+from stockpred.report.parts import Section, Verdict
 from stockpred.report.runfiles import RunFiles
-from stockpred.report.verdict import Verdict, no_verdict, verdict
-
-_TEMPLATE = Path(__file__).with_name("page.html.j2")
 
 
 def build_report(
@@ -34,9 +30,9 @@ def build_report(
     files = runfiles.read(paths)
     if is_conclusion:
         files = replace(files, history=_concluded(files.history, time.time()))
-    page = render(files)
+    text = render(files, chapter.of(files))
     guard()
-    records.write_text(paths.report, page)
+    records.write_text(paths.report, text)
     return paths.report
 
 
@@ -46,39 +42,34 @@ def _concluded(history: History, now: float) -> History:
     return replace(history, attempts=(*history.attempts[:-1], *ended), finished=True)
 
 
-def render(files: RunFiles) -> str:
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    template = environment.from_string(_TEMPLATE.read_text())
-    return template.render(
+def render(files: RunFiles, own: Chapter) -> str:
+    """Return the page of a run: what every run has, and its learner's own chapter."""
+    return page.render(
         title=f"{files.case} \u00b7 {files.run_id}",
         run_line=_run_line(files),
-        warnings=sections.alarms(files),
-        verdict=_verdict(files),
-        tiles=sections.tiles(files.results) if files.results else (),
-        sections=_sections(files),
+        alarms=sections.alarms(files, own),
+        verdict=own.tested.verdict if own.tested else _no_verdict(files),
+        tiles=own.tested.tiles if own.tested else (),
+        sections=_sections(files, own),
     )
 
 
-def _verdict(files: RunFiles) -> Verdict:
-    if files.results is None:
-        state = "finished" if files.history.finished else None
-        return no_verdict(files.case, state)
-    return verdict(files.case, files.results, is_synthetic=files.is_synthetic)
-
-
-def _sections(files: RunFiles) -> tuple[Section, ...]:
-    results = files.results
-    tested = (
-        (sections.comparison(results), sections.gains(files, results), sections.forecasts(files, results))
-        if results
-        else ()
+def _no_verdict(files: RunFiles) -> Verdict:
+    state = " Its state is finished." if files.history.finished else ""
+    return Verdict(
+        f"Case {files.case}: no verdict yet, because this run has no test results to read.{state}",
+        (),
+        is_good=False,
     )
+
+
+def _sections(files: RunFiles, own: Chapter) -> tuple[Section, ...]:
     return (
-        *tested,
-        *((sections.training(files),) if files.metrics else ()),
-        *((sections.attempts(files),) if files.history.attempts else ()),
-        *((data(files),) if files.data_info else ()),
-        sections.model(files),
+        *(own.tested.sections if own.tested else ()),
+        *((sections.training(files, own),) if files.metrics else ()),
+        *((sections.attempts(files, own),) if files.history.attempts else ()),
+        *((data(files, own),) if files.data_info else ()),
+        sections.model(files, own),
         *((sections.provenance(files),) if files.provenance else ()),
     )
 

@@ -11,7 +11,7 @@ import numpy as np
 from hpc import records
 from hpc.paths import RunPaths
 from hpc.records import Row
-from stockpred.report.figures import Curve
+from stockpred.report.learning import Curve
 
 
 def losses(rows: Sequence[Row]) -> tuple[Curve, ...]:

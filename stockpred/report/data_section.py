@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
+from stockpred.report.chapter import Chapter
 from stockpred.report.parts import ABSENT, Cell, Fold, Section, Table, heads, line
 from stockpred.report.runfiles import RunFiles
 
@@ -17,10 +18,10 @@ SURVIVORSHIP = (
 _EXAMPLES = 3
 
 
-def data(files: RunFiles) -> Section:
+def data(files: RunFiles, chapter: Chapter) -> Section:
     """Describe the bars from ``data_info.json``; what it does not tell is left out."""
     info = files.data_info
-    tables = (_splits(info), _findings(info.get("findings") or {}))
+    tables = (_splits(info), _findings(info.get("findings") or {}), *chapter.data_tables)
     origin = info.get("origin")
     return Section(
         "Data",
@@ -40,8 +41,9 @@ def _facts(files: RunFiles) -> Iterator[tuple[str, str]]:
         yield "assets", f"{len(files.assets)} ({told})"
     if "num_bars" in info:
         yield "bars", f"{info['num_bars']:,} from {_date(info.get('first'))} to {_date(info.get('last'))}"
-    if "num_tokens" in info:
-        yield "tokens", f"{info['num_tokens']:,} in {info.get('num_segments', 0):,} stretches without a hole"
+    for name, told in (("num_tokens", "tokens"), ("num_usable_bars", "usable bars")):
+        if name in info:
+            yield told, f"{info[name]:,} in {info.get('num_segments', 0):,} stretches without a hole"
     if "bars_sha256" in info:
         yield "SHA-256 of the bars", str(info["bars_sha256"])
 

@@ -9,6 +9,15 @@ ABSENT = "\u2013"
 
 
 @dataclass(frozen=True)
+class Verdict:
+    """The head of a report: one sentence, what follows from it, and whether it is good news."""
+
+    headline: str
+    details: tuple[str, ...]
+    is_good: bool
+
+
+@dataclass(frozen=True)
 class Head:
     """A column's name; numbers are aligned right."""
 
@@ -18,10 +27,11 @@ class Head:
 
 @dataclass(frozen=True)
 class Cell:
-    """A table cell; ``aside`` is set smaller and fainter beside the text."""
+    """A table cell; ``aside`` is set smaller and fainter beside the text, which may link to ``href``."""
 
     text: str
     aside: str = ""
+    href: str = ""
 
 
 @dataclass(frozen=True)

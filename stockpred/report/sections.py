@@ -7,13 +7,12 @@ from collections.abc import Sequence
 from hpc import text
 from hpc.errors import ExitCode
 from hpc.ledger import Attempt
-from stockpred.experiments.next_bar import NextBarExperiment
-from stockpred.metrics import Estimate, Proportion
-from stockpred.report import curves, pictures
-from stockpred.report.parts import ABSENT, Alarm, Cell, Fold, Line, Section, Table, Tile, heads, line
+from stockpred.report import curves
+from stockpred.report.chapter import Chapter
+from stockpred.report.learning import learning_curves
+from stockpred.report.parts import ABSENT, Alarm, Cell, Fold, Line, Picture, Section, Table, heads, line
 from stockpred.report.runfiles import RunFiles
-from stockpred.report.verdict import interval, parameters, signed
-from stockpred.results.next_bar import CategoryScores, Scores, TestResults
+from stockpred.report.words import parameters, sentence
 
 _CALM = (None, ExitCode.OK, ExitCode.CONTINUE_LATER)
 SYNTHETIC_WARNING = Alarm(
@@ -22,116 +21,34 @@ SYNTHETIC_WARNING = Alarm(
 )
 
 
-def alarms(files: RunFiles) -> tuple[Alarm, ...]:
+def alarms(files: RunFiles, chapter: Chapter) -> tuple[Alarm, ...]:
     """Return what must be read before any figure: synthetic bars, files left out, the run's warnings."""
     synthetic = (SYNTHETIC_WARNING,) if files.is_synthetic else ()
-    warnings = (*files.notes, *files.history.warnings)
-    return (*synthetic, *(Alarm("Warning.", _sentence(warning)) for warning in warnings))
+    warnings = (*chapter.notes, *files.history.warnings)
+    return (*synthetic, *(Alarm("Warning.", sentence(warning)) for warning in warnings))
 
 
-def tiles(results: TestResults) -> tuple[Tile, ...]:
-    model, gain = results.model, results.nats_difference
-    token_rival, crps_rival = results.rival(results.best_token_rival), results.rival(results.best_crps_rival)
-    found = [
-        Tile(
-            f"Gain over {token_rival.label.lower()}",
-            f"{_plus(-gain.mean, 3)} nats",
-            f"per bar; {_number(model.nats, 3)} against {_number(token_rival.nats, 3)}",
-        ),
-        Tile(
-            "CRPS of the next return",
-            f"{_number(model.crps_bp, 1)} bp",
-            f"{crps_rival.label} {_number(crps_rival.crps_bp, 1)} bp",
-        ),
-    ]
-    if model.coverage:
-        beside = (
-            f"; {crps_rival.label} {_percent(crps_rival.coverage['90'])} %" if crps_rival.coverage else ""
-        )
-        found.append(Tile("90 % band holds", f"{_percent(model.coverage['90'])} %", f"of outcomes{beside}"))
-    if results.rank_ic:
-        ic = results.rank_ic
-        context = f"Newey-West t {signed(ic.t, 1)}, {ic.num_dates:,} dates"
-        found.append(Tile("RankIC across assets", _plus(ic.mean, 4), context))
-    return tuple(found)
-
-
-def comparison(results: TestResults) -> Section:
-    """Lay out the model and its rivals, all on the same bars."""
-    columns = heads(
-        "",
-        "nats / bar",
-        "CRPS, bp",
-        "MAE, bp",
-        "skill, %",
-        "DM p",
-        "direction, %",
-        "in 50 %",
-        "in 80 %",
-        "in 90 %",
-    )
-    rows = [_score_line(results.model, is_ours=True), *(_score_line(rival) for rival in results.rivals)]
-    return Section(
-        "Model and rivals",
-        f"Every row is scored on the same {results.num_bars:,} bars. Nats: cross-entropy of the next token. "
-        "Skill: share of the last value's squared error that is saved; DM p: Diebold-Mariano test of it with "
-        "Newey-West errors by date. Direction: right signs, zero returns left out, with the 95 % interval by "
-        "date. In 50, 80, 90 %: outcomes inside the central interval of that probability.",
-        tables=(Table(columns, tuple(rows)),),
-        remarks=tuple(_information(results)),
-    )
-
-
-def gains(files: RunFiles, results: TestResults) -> Section:
-    """Show where the gain in nats comes from: categories, time, assets."""
-    rival = results.rival(results.best_token_rival).label.lower()
-    tables: tuple[Table, ...] = ()
-    if len(results.categories) > 1:
-        columns = heads(
-            "category", "assets", "bars", "nats / bar", rival, "gain", "CRPS, bp", "EWMA, bp", "skill, %",
-            "direction, %", "in 90 %", words=("category",),
-        )  # fmt: skip
-        tables = (Table(columns, tuple(_category_line(category) for category in results.categories)),)
-    return Section(
-        "Where the gain comes from",
-        f"Gain: nats per bar below the {rival}, with its 95 % interval, which takes days whole because "
-        "assets move together.",
-        tables=tables,
-        figures=pictures.gains(files.predictions) if files.predictions is not None else (),
-    )
-
-
-def forecasts(files: RunFiles, results: TestResults) -> Section:
-    return Section(
-        "Forecasts of the next close",
-        "Each band was forecast one bar before the close that it is drawn under. Half of the closes should "
-        "lie in the dark band, nine in ten in the light one.",
-        figures=(
-            *pictures.calibration(results),
-            *(pictures.fans(files.predictions) if files.predictions is not None else ()),
-        ),
-    )
-
-
-def training(files: RunFiles) -> Section:
+def training(files: RunFiles, chapter: Chapter) -> Section:
     rows = files.metrics
     resumed = [
         (attempt.number, attempt.first_step) for attempt in files.history.attempts if attempt.first_step
     ]
     found = [("steps", f"{rows[-1]['step']:,}"), ("epochs", f"{rows[-1].get('epoch', 0.0):.2f}")]
-    if files.best_step is not None:
-        found.append(("best step on validation", f"{files.best_step:,}"))
+    best_step = chapter.tested.evaluated.best_step if chapter.tested else files.status.get("best_step")
+    if best_step is not None:
+        found.append(("best step on validation", f"{best_step:,}"))
+    svg = learning_curves(curves.losses(rows), curves.validations(rows)[:1], resumed, best_step)
     return Section(
         "Training",
         facts=tuple(found),
         figures=(
-            *pictures.learning(curves.losses(rows), curves.validations(rows), resumed, files.best_step),
-            *(pictures.tokens(files.tokenizer) if files.tokenizer else ()),
+            Picture("Learning curves", "Loss in training and on validation dates.", svg),
+            *chapter.training_pictures,
         ),
     )
 
 
-def attempts(files: RunFiles) -> Section:
+def attempts(files: RunFiles, chapter: Chapter) -> Section:
     """Tell every start of the run: where, how far, why it ended, how long it ran and waited."""
     columns = heads(
         "attempt", "job", "nodes", "from step", "to step", "ended because", "ran for", "waited before",
@@ -139,24 +56,23 @@ def attempts(files: RunFiles) -> Section:
     )  # fmt: skip
     told = files.history.attempts
     before: Sequence[Attempt | None] = (None, *told[:-1])
-    running = "trained to the end" if files.results else "has not ended"
+    running = "trained to the end" if chapter.tested else "has not ended"
     rows = tuple(_attempt_line(*pair, running) for pair in zip(told, before, strict=True))
     number = text.count(len(told), "attempt")
     return Section("Attempts", f"The run took {number}.", tables=(Table(columns, rows, is_words=True),))
 
 
-def model(files: RunFiles) -> Section:
+def model(files: RunFiles, chapter: Chapter) -> Section:
     """Describe what was trained; the parameter count is the computed one."""
     found: list[tuple[str, str]] = []
-    if files.results:
-        evaluated = files.results.evaluated
+    if chapter.tested:
+        evaluated = chapter.tested.evaluated
         found.append(("parameters", f"{evaluated.num_parameters:,} ({parameters(evaluated.num_parameters)})"))
     if files.experiment:
         experiment = files.experiment
         found += [(name, str(value)) for name, value in experiment.model.model_dump().items()]
         found.append(("learner", experiment.learner.name))
-        if isinstance(experiment, NextBarExperiment):
-            found.append(("vocabulary", f"{experiment.tokenizer.vocab_size:,} tokens"))
+    found += chapter.model_facts
     folds = (Fold("config.yaml", files.config_text.rstrip()),) if files.config_text else ()
     return Section("Model", facts=tuple(found), folds=folds)
 
@@ -178,42 +94,6 @@ def provenance(files: RunFiles) -> Section:
     return Section("Provenance", facts=tuple(found))
 
 
-def _score_line(scores: Scores, *, is_ours: bool = False) -> Line:
-    versus = scores.versus_last_value
-    coverage = scores.coverage or {}
-    return line(
-        [
-            scores.label,
-            _number(scores.nats, 3),
-            _number(scores.crps_bp, 1),
-            _number(scores.mae_bp, 1),
-            ABSENT if scores.skill is None else signed(100 * scores.skill, 2),
-            _p_value(versus),
-            _direction(scores.direction),
-            *(_percent(coverage.get(band)) for band in ("50", "80", "90")),
-        ],
-        is_ours=is_ours,
-    )
-
-
-def _category_line(scores: CategoryScores) -> Line:
-    return line(
-        [
-            scores.category,
-            f"{scores.num_assets:,}",
-            f"{scores.num_bars:,}",
-            _number(scores.nats, 3),
-            _number(scores.rival_nats, 3),
-            Cell(_plus(-scores.nats_difference.mean, 3), interval(scores.nats_difference, flipped=True)),
-            _number(scores.crps_bp, 1),
-            _number(scores.ewma_crps_bp, 1),
-            ABSENT if scores.skill is None else signed(100 * scores.skill, 2),
-            _direction(scores.direction),
-            _percent(scores.coverage_90),
-        ]
-    )
-
-
 def _attempt_line(attempt: Attempt, previous: Attempt | None, running: str) -> Line:
     ran = None if attempt.ended is None else attempt.ended - attempt.started
     waited = None if previous is None or previous.ended is None else attempt.started - previous.ended
@@ -230,53 +110,3 @@ def _attempt_line(attempt: Attempt, previous: Attempt | None, running: str) -> L
             ABSENT if waited is None else text.duration(max(waited, 0.0)),
         ]
     )
-
-
-def _information(results: TestResults) -> list[str]:
-    fitted = (
-        "Rivals are fitted on the training period: the unigram with "
-        f"{_strength(results.unigram_alpha)} added to every count, the bigram with prior strength "
-        f"{_strength(results.bigram_tau)}, both chosen by the likelihood of validation tokens."
-    )
-    if results.ic is None or results.rank_ic is None:
-        return [fitted, "No cross-sectional IC: too few assets share a date."]
-    ic, rank_ic = results.ic, results.rank_ic
-    section = (
-        f"Daily cross-section over {rank_ic.num_dates:,} dates: "
-        f"IC {signed(ic.mean, 4)} (Newey-West t {signed(ic.t, 1)}), "
-        f"RankIC {signed(rank_ic.mean, 4)} (t {signed(rank_ic.t, 1)}, RankICIR {signed(rank_ic.ratio, 3)})."
-    )
-    return [section, fitted]
-
-
-def _sentence(words: str) -> str:
-    return words[:1].upper() + words[1:] + ("" if words.endswith((".", "!", "?")) else ".")
-
-
-def _number(value: float | None, digits: int) -> str:
-    return ABSENT if value is None else signed(value, digits)
-
-
-def _plus(value: float, digits: int) -> str:
-    told = signed(value, digits)
-    return f"+{told}" if value > 0.0 and float(told.replace(",", "")) != 0.0 else told
-
-
-def _strength(value: float) -> str:
-    return f"{value:,.0f}" if value >= 10.0 else f"{value:.2g}"
-
-
-def _percent(share: float | None) -> str:
-    return ABSENT if share is None else f"{100 * share:.1f}"
-
-
-def _p_value(estimate: Estimate | None) -> str:
-    if estimate is None:
-        return ABSENT
-    return "< 0.001" if estimate.p_value < 0.001 else f"{estimate.p_value:.3f}"
-
-
-def _direction(proportion: Proportion | None) -> str | Cell:
-    if proportion is None:
-        return ABSENT
-    return Cell(f"{100 * proportion.share:.1f}", f"{100 * proportion.low:.1f} to {100 * proportion.high:.1f}")

@@ -10,17 +10,9 @@ from pydantic import TypeAdapter
 
 from hpc import records
 from stockpred.metrics import Correlation, Estimate, Proportion
+from stockpred.results.evaluated import Evaluated
 
 _ROUNDING_NATS = 1e-9
-
-
-@dataclass(frozen=True)
-class Evaluated:
-    """Which model was evaluated: its name, its size, and the step that validation chose."""
-
-    model: str
-    num_parameters: int
-    best_step: int
 
 
 @dataclass(frozen=True)

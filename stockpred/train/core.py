@@ -24,6 +24,7 @@ from stockpred.train.distributed import Group
 from stockpred.train.failures import disk_refused
 from stockpred.train.learner import Batch, Learner, Networks, Stream
 from stockpred.train.optim import NetworkOptimizer, choose_precision, learning_rate
+from stockpred.train.prefetch import Prefetch
 from stockpred.train.tracking import MetricsLog, Progress, Tracker
 from stockpred.train.updater import Updater
 
@@ -58,20 +59,21 @@ def train(
     core.resume_or_start()
     if core.is_done:
         return Outcome.DONE
-    core.rehearse()
-    while True:
-        core.update()
-        validation = core.evaluate_if_due()
-        core.write_row_if_due(validation)
-        if core.is_done:
-            core.save("final")
-            return Outcome.DONE
-        agreement = core.agree()
-        if agreement.stop is not None:
-            core.leave(agreement.stop)
-            return Outcome.CONTINUE_LATER
-        if agreement.save:
-            core.save("periodic")
+    with core.batches:
+        core.rehearse()
+        while True:
+            core.update()
+            validation = core.evaluate_if_due()
+            core.write_row_if_due(validation)
+            if core.is_done:
+                core.save("final")
+                return Outcome.DONE
+            agreement = core.agree()
+            if agreement.stop is not None:
+                core.leave(agreement.stop)
+                return Outcome.CONTINUE_LATER
+            if agreement.save:
+                core.save("periodic")
 
 
 class Core:
@@ -91,6 +93,9 @@ class Core:
         self.learner, self.stream, self.settings = learner, stream, settings
         self.group, self.paths, self.stop, self.ledger, self.guard = group, paths, stop, ledger, guard
         self.cadence = Cadence.of(settings, stream.num_samples, group.world_size)
+        self.batches = Prefetch(
+            self._own_batches, num_workers=settings.num_workers, end=self.cadence.total_steps
+        )
         self.step = 0
         self.tracker = Tracker()
         self.metrics = MetricsLog(paths, guard, tensorboard=settings.tensorboard)
@@ -190,11 +195,14 @@ class Core:
         return row if validation is None else {**row, "validation": validation}
 
     def _batches(self, step: int) -> list[Batch]:
+        return [to_device(batch, self.group.device) for batch in self.batches[step]]
+
+    def _own_batches(self, step: int) -> list[Batch]:
+        """Return this rank's micro-batches of ``step``; several threads may ask at once."""
         accumulate = self.settings.accumulate
         parts = range(self.group.rank * accumulate, (self.group.rank + 1) * accumulate)
         num_parts = self.group.world_size * accumulate
-        batches = (self.stream.batch(step, part, num_parts, self.settings.batch_size) for part in parts)
-        return [to_device(batch, self.group.device) for batch in batches]
+        return [self.stream.batch(step, part, num_parts, self.settings.batch_size) for part in parts]
 
     def _find_checkpoint(self) -> checkpoint.Found:
         found = checkpoint.find_newest(self.paths.checkpoints)
@@ -345,7 +353,7 @@ def validate(
             with updater.forward_context():
                 metrics = learner.evaluate(to_device(batch, group.device), networks)
             for name, (total, weight) in metrics.items():
-                pair = torch.stack([total.double(), weight.double()])
+                pair = torch.stack([in_double(total), in_double(weight)])
                 sums[name] = sums[name] + pair if name in sums else pair
     for network in learner.networks.values():
         network.train()
@@ -353,9 +361,15 @@ def validate(
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:
-    if device.type == "cpu":
-        return batch
+    """Return the batch on ``device``; a copy to CUDA runs beside the computation."""
+    if device.type != "cuda":
+        return {name: tensor.to(device) for name, tensor in batch.items()}
     return {name: tensor.pin_memory().to(device, non_blocking=True) for name, tensor in batch.items()}
+
+
+def in_double(value: Tensor) -> Tensor:
+    """Return ``value`` as float64; on the CPU where its device, MPS, has no such numbers."""
+    return (value.cpu() if value.device.type == "mps" else value).double()
 
 
 def _joined_means(ranks: list[dict[str, list[float]]]) -> dict[str, float]:

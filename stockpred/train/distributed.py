@@ -38,6 +38,7 @@ POLL_S = 0.05
 NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
 NO_GPU = "no GPU was visible: training ran on the CPU"
 SHARED_GPU = "not every rank had a GPU of its own: all of them trained on the CPU"
+SEVERAL_ON_MPS = "MPS trains in one process only: all ranks trained on the CPU"
 SIGNS_OF_LATENESS = ("timed out", "timeout")
 SIGNS_OF_A_LOST_PEER = ("gloo", "nccl", "connection closed", "connection reset", "broken pipe", "socket")
 
@@ -139,21 +140,15 @@ def joined(
 
 
 def choose_device(wanted: str, env: JobEnv) -> torch.device:
-    """Return this rank's device; ``auto`` takes CUDA where there is one, and the CPU where there is none.
+    """Return this rank's device; ``auto`` takes CUDA where there is one, else MPS, else the CPU.
 
+    What becomes of a GPU that ranks would have to share is decided when they have met (see ``own_device``).
     Raises UserError where a GPU's driver is at work, but torch cannot see the GPU: nobody means to train on
     the CPU there.
     """
-    num_devices = torch.cuda.device_count() if wanted != "cpu" else 0
+    num_devices = torch.cuda.device_count() if wanted in ("auto", "cuda") else 0
     if num_devices == 0:
-        if wanted == "cuda":
-            raise UserError(
-                "training.device is cuda, but this process sees no GPU",
-                fix="request one (resources.gpus) or set training.device=auto",
-            )
-        if wanted == "auto" and NVIDIA_DRIVER.exists():
-            raise _unseen_gpu()
-        return torch.device("cpu")
+        return _without_cuda(wanted)
     if num_devices < env.local_world_size and num_devices > 1:
         raise UserError(
             f"{env.local_world_size} ranks share a node, but they see {num_devices} GPUs",
@@ -162,11 +157,30 @@ def choose_device(wanted: str, env: JobEnv) -> torch.device:
     return torch.device("cuda", env.local_rank % num_devices)
 
 
+def _without_cuda(wanted: str) -> torch.device:
+    if wanted in ("auto", "mps") and torch.backends.mps.is_available():
+        return torch.device("mps")
+    if wanted == "mps":
+        raise UserError(
+            "training.device is mps, but this process sees no MPS, the GPU of a Mac",
+            fix="set training.device=auto",
+        )
+    if wanted == "cuda":
+        raise UserError(
+            "training.device is cuda, but this process sees no GPU",
+            fix="request one (resources.gpus) or set training.device=auto",
+        )
+    if wanted == "auto" and NVIDIA_DRIVER.exists():
+        raise _unseen_gpu()
+    return torch.device("cpu")
+
+
 def name_gpu(device: torch.device) -> str | None:
     """Return a GPU's name, which is the same in every process that sees it; None for the CPU."""
     if device.type == "cpu":
         return None
-    return f"{socket.gethostname()} {torch.cuda.get_device_properties(device).uuid}"
+    own = device.type if device.type == "mps" else torch.cuda.get_device_properties(device).uuid
+    return f"{socket.gethostname()} {own}"
 
 
 def own_device(
@@ -174,13 +188,15 @@ def own_device(
 ) -> tuple[torch.device, str | None]:
     """Return this rank's device and a warning, given the GPUs of all ranks (see ``name_gpu``).
 
-    Ranks that share a GPU cannot form an NCCL group: ``auto`` sends all of them to the CPU, ``cuda`` raises
-    UserError.
+    Ranks that share a GPU cannot form an NCCL group, and on MPS no gradients are averaged: ``auto`` sends all
+    of them to the CPU, ``cuda`` and ``mps`` raise UserError.
     """
     if wanted == "cpu":
         return device, None
     if not any(gpus):
         return device, NO_GPU
+    if len(gpus) > 1 and any(gpu is not None and gpu.endswith(" mps") for gpu in gpus):
+        return _several_on_mps(wanted, len(gpus))
     if None not in gpus and len(set(gpus)) == len(gpus):
         return device, None
     if wanted == "cuda":
@@ -189,6 +205,16 @@ def own_device(
             fix="run one rank per GPU (resources.gpus), or set training.device=cpu",
         )
     return torch.device("cpu"), SHARED_GPU
+
+
+def _several_on_mps(wanted: str, num_ranks: int) -> tuple[torch.device, str]:
+    if wanted == "mps":
+        raise UserError(
+            f"training.device is mps, which trains in one process, and there are {num_ranks} ranks",
+            where="training.device",
+            fix="run one rank (resources.gpus=1), or set training.device=cpu",
+        )
+    return torch.device("cpu"), SEVERAL_ON_MPS
 
 
 def num_threads(env: JobEnv) -> int:

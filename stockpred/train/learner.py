@@ -39,6 +39,7 @@ class Stream(Protocol):
     def batch(self, step: int, part: int, num_parts: int, part_size: int) -> Batch:
         """Return slice ``part`` of the ``num_parts * part_size`` samples of ``step`` (which counts from 0).
 
+        Several threads may ask at once, and for steps in any order.
         Each carries ``loss_weight``, a scalar such that the mean over parts of (this part's summed losses /
         ``loss_weight``) is the mean loss of the joint batch.
         """

@@ -8,6 +8,7 @@ from typing import Any, Literal, cast
 import torch
 from torch import Tensor, nn
 
+from hpc.errors import UserError
 from stockpred.config import TrainingConfig
 
 Precision = Literal["bf16", "fp16", "fp32"]
@@ -15,7 +16,16 @@ AUTOCAST_TYPES: dict[Precision, torch.dtype] = {"bf16": torch.bfloat16, "fp16": 
 
 
 def choose_precision(wanted: str, device: torch.device) -> Precision:
-    """Resolve ``auto``: bf16 on a GPU that computes in it, fp16 on an older one, fp32 on the CPU."""
+    """Resolve ``auto``: bf16 on a CUDA GPU that computes in it, fp16 on an older one, else fp32.
+
+    Raises UserError for fp16 on MPS: torch's scaler of losses needs float64, which MPS does not have.
+    """
+    if wanted == "fp16" and device.type == "mps":
+        raise UserError(
+            "training.precision is fp16, which needs float64 for its loss scale, and MPS has no float64",
+            where="training.precision",
+            fix="set training.precision=fp32, or auto",
+        )
     if wanted == "auto" and device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
     if wanted == "auto":

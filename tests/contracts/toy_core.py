@@ -51,6 +51,7 @@ SETTINGS: dict[str, Any] = {
     "exact": False,
     "tensorboard": False,
     "min_step_s": 0.0,
+    "num_workers": 0,
 }
 
 

@@ -17,7 +17,8 @@ from stockpred import baselines
 from stockpred.data.dataset import Dataset
 from stockpred.evaluate import next_bar as evaluate
 from stockpred.results import next_bar as results
-from stockpred.results.next_bar import Evaluated, TestResults
+from stockpred.results.evaluated import Evaluated
+from stockpred.results.next_bar import TestResults
 from stockpred.train.checkpoint import Guard, unguarded
 from stockpred.train.learner import Batch
 

@@ -252,3 +252,84 @@ def test_dates_that_say_nothing_are_left_out_of_the_information_coefficient() ->
 
 def test_bits_are_nats_by_the_logarithm_of_two() -> None:
     assert metrics.bits(math.log(1024)) == pytest.approx(10.0)
+
+
+def test_the_interval_of_a_skill_on_a_case_done_by_hand() -> None:
+    # R = 6 / 8, so the skill is 1/4; contributions (l - R r) / 2 are -0.375 0.625 -0.75 0.5 and sum to 0.
+    # Four groups have one lag of weight 1/2: variance (1.34375 + 2 * 0.5 * -1.078125) / 4.
+    found = metrics.skill_interval(np.array([0.0, 2, 1.5, 2.5]), np.array([1.0, 1, 4, 2]), np.arange(4))
+    assert found is not None
+    assert found.mean == pytest.approx(0.25)
+    assert found.standard_error == pytest.approx(math.sqrt((1.34375 - 1.078125) / 4 / 4))
+    assert (found.low, found.high) == pytest.approx(stats.norm.interval(0.95, 0.25, found.standard_error))
+    assert found.p_value == pytest.approx(2 * stats.norm.sf(0.25 / found.standard_error))
+
+
+def test_a_skill_has_no_interval_where_nothing_can_be_won_or_one_date_tells_all() -> None:
+    assert metrics.skill_interval(np.ones(5), np.zeros(5), np.arange(5)) is None
+    assert metrics.skill_interval(np.ones(5), np.full(5, 2.0), np.zeros(5, np.int64)) is None
+
+
+def squared_errors(
+    rng: np.random.Generator, num_days: int, variance: float = 0.01
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return squared errors of a useless forecast and of persistence where volatility clusters.
+
+    Log volatility is an autoregression of variance 0.25, so a squared return is exp(0.5) on average; the
+    forecast is noise of this variance that knows nothing, so its skill is -variance / exp(0.5).
+    """
+    log_volatility = np.empty(num_days)
+    log_volatility[0] = 0.5 * rng.standard_normal()
+    for day in range(1, num_days):
+        log_volatility[day] = 0.9 * log_volatility[day - 1] + 0.5 * math.sqrt(0.19) * rng.standard_normal()
+    returns = np.exp(log_volatility) * rng.standard_normal(num_days)
+    forecast = math.sqrt(variance) * rng.standard_normal(num_days)
+    return (forecast - returns) ** 2, returns**2
+
+
+@pytest.mark.parametrize(
+    ("variance", "least"),
+    [(0.01, 0.93), (0.1, 0.90)],
+    ids=["a skill near zero", "a clearly negative skill under persistent volatility"],
+)
+def test_the_interval_of_a_skill_holds_the_truth_nearly_as_often_as_it_says(
+    variance: float, least: float
+) -> None:
+    rng = np.random.default_rng(6)
+    truth, held, errors, skills = -variance / math.exp(0.5), 0, [], []
+    for _ in range(1000):
+        found = metrics.skill_interval(*squared_errors(rng, 374, variance), np.arange(374))
+        assert found is not None
+        held += found.low <= truth <= found.high
+        errors.append(found.standard_error)
+        skills.append(found.mean)
+    assert least <= held / 1000 <= 0.97
+    assert np.mean(errors) == pytest.approx(np.std(skills), rel=0.12)
+
+
+def test_the_error_of_a_skill_agrees_with_a_moving_block_bootstrap() -> None:
+    rng = np.random.default_rng(7)
+    loss, reference = squared_errors(rng, 1000)
+    starts = rng.integers(0, 1000 - 20 + 1, (3000, 50))
+    drawn = (starts[:, :, None] + np.arange(20)).reshape(3000, -1)
+    bootstrap = (1.0 - loss[drawn].mean(axis=1) / reference[drawn].mean(axis=1)).std()
+    found = metrics.skill_interval(loss, reference, np.arange(1000))
+    assert found is not None
+    assert found.standard_error == pytest.approx(bootstrap, rel=0.15)
+
+
+def test_holms_correction_on_a_case_done_by_hand() -> None:
+    # Sorted 0.01 0.02 0.03 0.6 become 4, 3, 2, 1 times: 0.04, 0.06, max(0.06, 0.06), 0.6.
+    assert metrics.holm([0.03, 0.6, 0.01, 0.02]) == pytest.approx((0.06, 0.6, 0.04, 0.06))
+    assert metrics.holm([0.4, 0.5]) == pytest.approx((0.8, 0.8))
+    assert metrics.holm([]) == ()
+
+
+def test_holms_correction_makes_a_false_claim_among_many_as_rare_as_one_test_would() -> None:
+    rng = np.random.default_rng(8)
+    shared = rng.standard_normal((2000, 1))
+    z = math.sqrt(0.5) * shared + math.sqrt(0.5) * rng.standard_normal((2000, 8))
+    p_values = 2 * stats.norm.sf(np.abs(z))
+    false_claims = np.mean([min(metrics.holm(list(row))) < 0.05 for row in p_values])
+    assert np.mean(p_values.min(axis=1) < 0.05) > 0.2
+    assert 0.02 < false_claims <= 0.06

@@ -1,32 +1,19 @@
-"""Choose what to draw from a run's files and caption it; the drawing itself is in ``figures``."""
+"""Choose what to draw of next-bar forecasts and caption it; the drawing itself is in ``figures``."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 
 from stockpred.data.features import to_candles
 from stockpred.data.tokenizer import Tokenizer
-from stockpred.report import figures
-from stockpred.report.figures import Curve
+from stockpred.report.next_bar import figures
 from stockpred.report.parts import Picture
 from stockpred.results.next_bar import TestResults
 
 NUM_FANS = 5
 BARS_PER_FAN = 90
 NUM_TOKENS = 14
-
-
-def learning(
-    losses: Sequence[Curve],
-    validations: Sequence[Curve],
-    resumed_at: Sequence[tuple[int, int]],
-    best_step: int | None,
-) -> tuple[Picture, ...]:
-    svg = figures.learning_curves(losses, validations[:1], resumed_at, best_step)
-    return (Picture("Learning curves", "Loss in training and on validation dates.", svg),)
 
 
 def calibration(results: TestResults) -> tuple[Picture, ...]:

@@ -1,20 +1,10 @@
-"""What a test means, in plain sentences: pure text from figures."""
+"""What a test of next-bar forecasts means, in plain sentences: pure text from figures."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from stockpred.metrics import Estimate
+from stockpred.report.parts import Verdict
+from stockpred.report.words import interval, parameters, signed
 from stockpred.results.next_bar import TestResults
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """The head of a report: one sentence, what follows from it, and whether it is good news."""
-
-    headline: str
-    details: tuple[str, ...]
-    is_good: bool
 
 
 def verdict(case: str, results: TestResults, *, is_synthetic: bool) -> Verdict:
@@ -33,37 +23,6 @@ def verdict(case: str, results: TestResults, *, is_synthetic: bool) -> Verdict:
     return Verdict(
         headline, (scored, _about_close(results), _about_distribution(results)), results.beats_token_rivals
     )
-
-
-def no_verdict(case: str, status: str | None) -> Verdict:
-    state = f" Its state is {status}." if status else ""
-    return Verdict(
-        f"Case {case}: no verdict yet, because this run has no test results to read.{state}",
-        (),
-        is_good=False,
-    )
-
-
-def parameters(count: int) -> str:
-    """Return a parameter count as people say it: 560k, 4.95M, 88.1M."""
-    if count < 1_000_000:
-        return f"{count / 1e3:.0f}k" if count >= 1000 else str(count)
-    millions = f"{count / 1e6:.3g}" if count < 1e8 else f"{count / 1e6:,.0f}"
-    return f"{millions}M"
-
-
-def interval(estimate: Estimate, digits: int = 3, *, flipped: bool = False) -> str:
-    """Return ``0.270 to 0.310``; flipped for a gain, which is the negative of a difference."""
-    low, high = (-estimate.high, -estimate.low) if flipped else (estimate.low, estimate.high)
-    return f"{signed(low, digits)} to {signed(high, digits)}"
-
-
-def signed(value: float, digits: int) -> str:
-    """Return a number with a true minus sign and no negative zero."""
-    text = f"{value:,.{digits}f}"
-    if float(text.replace(",", "")) == 0.0:
-        text = text.lstrip("-")
-    return text.replace("-", "\u2212")
 
 
 def _against_tokens(results: TestResults) -> str:

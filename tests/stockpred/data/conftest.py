@@ -13,9 +13,11 @@ import pytest
 from hpc.paths import RunPaths
 from stockpred.data import bars as bar_table
 from stockpred.experiments.next_bar import NextBarExperiment
+from stockpred.experiments.regression import RegressionExperiment
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 MakeExperiment = Callable[..., NextBarExperiment]
+MakeRegressionExperiment = Callable[..., RegressionExperiment]
 MakeBars = Callable[..., pd.DataFrame]
 WriteUniverse = Callable[..., Path]
 
@@ -60,13 +62,7 @@ def make_experiment() -> MakeExperiment:
 
 def _experiment(universe: Path, **changes: Any) -> NextBarExperiment:
     """Return a small experiment on synthetic bars; ``data__end="..."`` changes one setting."""
-    tree: dict[str, dict[str, Any]] = {
-        "data": {
-            "source": "synthetic", "dir": None, "universe": str(universe), "symbol": None, "start": None,
-            "end": None,
-            "split": (0.7, 0.15, 0.15), "stride": 8, "score_stride": None, "max_hole_sessions": 5,
-            "synthetic": {"num_bars": 400, "seed": 1, "start": "2020-01-01"},
-        },
+    tree = _common(universe) | {
         "tokenizer": {
             "vocab_size": 32, "volatility_span": 60, "volume_window": 20, "clip": 5.0, "seed": 0,
             "max_fit_bars": 100_000,
@@ -77,6 +73,37 @@ def _experiment(universe: Path, **changes: Any) -> NextBarExperiment:
             "token_embedding": "candle",
         },
         "learner": {"name": "next_bar"},
+    }  # fmt: skip
+    tree["data"] |= {"stride": 8, "score_stride": None}
+    return NextBarExperiment.model_validate(_changed(tree, changes))
+
+
+@pytest.fixture
+def make_regression_experiment() -> MakeRegressionExperiment:
+    return _regression_experiment
+
+
+def _regression_experiment(universe: Path, **changes: Any) -> RegressionExperiment:
+    """Return a small experiment on one asset, X; ``data__end="..."`` changes one setting."""
+    tree = _common(universe) | {
+        "series": {
+            "inputs": "changes",
+            "features": {"us_equity": ["open", "high", "low", "close", "volume"], "index": ["close"]},
+        },
+        "model": {"name": "mlp", "context_length": 8, "hidden_dim": 8, "num_layers": 1, "dropout": 0.0},
+        "learner": {"name": "regression"},
+    }
+    tree["data"]["symbol"] = "X"
+    return RegressionExperiment.model_validate(_changed(tree, changes))
+
+
+def _common(universe: Path) -> dict[str, dict[str, Any]]:
+    return {
+        "data": {
+            "source": "synthetic", "dir": None, "universe": str(universe), "symbol": None, "start": None,
+            "end": None, "split": (0.7, 0.15, 0.15), "max_hole_sessions": 5,
+            "synthetic": {"num_bars": 400, "seed": 1, "start": "2020-01-01"},
+        },
         "training": {
             "seed": 1, "epochs": 1, "max_steps": None, "batch_size": 4, "accumulate": 1, "lr": 1e-3,
             "min_lr_fraction": 0.1, "warmup_fraction": 0.1, "weight_decay": 0.0, "beta1": 0.9, "beta2": 0.95,
@@ -85,13 +112,16 @@ def _experiment(universe: Path, **changes: Any) -> NextBarExperiment:
             "exact": True, "tensorboard": False, "min_step_s": 0.0, "num_workers": 0,
         },
     }  # fmt: skip
+
+
+def _changed(tree: dict[str, dict[str, Any]], changes: dict[str, Any]) -> dict[str, dict[str, Any]]:
     for key, value in changes.items():
         section, *path, last = key.split("__")
         place = tree[section]
         for name in path:
             place = place[name]
         place[last] = value
-    return NextBarExperiment.model_validate(tree)
+    return tree
 
 
 @pytest.fixture

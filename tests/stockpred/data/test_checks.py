@@ -146,6 +146,23 @@ def test_a_hole_is_counted_in_the_sessions_of_the_category(
     assert (_found(_check(bars), "hole") != []) is is_hole
 
 
+@pytest.mark.parametrize(("missing", "is_hole"), [(5, False), (6, True)])
+def test_an_asset_alone_has_holes_too(make_bars: MakeBars, missing: int, is_hole: bool) -> None:
+    every_day = make_bars()
+    assert (_found(_check(every_day.drop(index=range(AT, AT + missing))), "hole") != []) is is_hole
+    weekdays = make_bars()
+    weekdays = weekdays[weekdays["time"].dt.day_of_week < 5].reset_index(drop=True)
+    assert (_found(_check(weekdays.drop(index=range(AT, AT + missing))), "hole") != []) is is_hole
+
+
+def test_who_stops_to_trade_on_weekends_has_no_holes_there(make_bars: MakeBars) -> None:
+    bars = make_bars(count=300)
+    bars = bars[(bars["time"].dt.day_of_week < 5) | (bars.index < 100)]
+    assert _found(_check(bars, max_hole_sessions=2), "hole") == []
+    week = bars["time"].between("2020-09-07", "2020-09-13")
+    assert len(_found(_check(bars[~week].reset_index(drop=True), max_hole_sessions=4), "hole")) == 1
+
+
 def test_days_on_which_all_are_closed_are_no_hole(make_bars: MakeBars) -> None:
     closed = [make_bars(symbol=f"S{n}", seed=n).drop(index=range(AT, AT + 30)) for n in range(3)]
     assert _found(_check(pd.concat(closed, ignore_index=True)), "hole") == []

@@ -21,10 +21,13 @@ from hpc.paths import RunPaths
 from stockpred.data.dataset import Dataset
 from stockpred.evaluate import next_bar as evaluate
 from stockpred.metrics import Estimate
-from stockpred.report import curves, pictures
+from stockpred.report import curves
 from stockpred.report.build import build_report
-from stockpred.report.verdict import parameters, signed, verdict
-from stockpred.results.next_bar import Evaluated, TestResults
+from stockpred.report.next_bar import pictures
+from stockpred.report.next_bar.verdict import verdict
+from stockpred.report.words import parameters, signed
+from stockpred.results.evaluated import Evaluated
+from stockpred.results.next_bar import TestResults
 
 MakeMarket = Callable[..., Dataset]
 VOID = {"meta", "br", "hr", "img", "link", "input"}
@@ -91,7 +94,7 @@ def fill(paths: RunPaths, market: Dataset) -> TestResults:
     records.write_json(
         paths.provenance, {"commit": "c0ffee", "python": "3.11.2", "packages": {"torch": "2.13"}}
     )
-    paths.config.write_text("name: <&$> 000660\n")
+    paths.config.write_text("learner: {name: next_bar}\nname: <&$> 000660\n")
     market.tokenizer.save(paths.tokenizer)
     curves.write_training_log(paths)
     return found
@@ -314,7 +317,15 @@ def test_the_verdict_says_plainly_whether_the_last_value_is_beaten(
 
 @pytest.mark.parametrize(
     ("count", "told"),
-    [(950, "950"), (561_664, "562k"), (4_950_000, "4.95M"), (88_100_000, "88.1M"), (123_456_789, "123M")],
+    [
+        (950, "950"),
+        (8_449, "8.4k"),
+        (9_960, "10k"),
+        (561_664, "562k"),
+        (4_950_000, "4.95M"),
+        (88_100_000, "88.1M"),
+        (123_456_789, "123M"),
+    ],
 )
 def test_parameter_counts_are_said_as_people_say_them(count: int, told: str) -> None:
     assert parameters(count) == told

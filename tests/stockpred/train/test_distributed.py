@@ -150,6 +150,49 @@ def test_a_gpu_that_is_not_there_is_said_plainly() -> None:
     assert distributed.choose_device("auto", env_of(0, 1)).type == "cpu"
 
 
+MPS = torch.device("mps")
+
+
+@pytest.fixture
+def on_a_mac(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+
+
+@pytest.mark.usefixtures("on_a_mac")
+@pytest.mark.parametrize(("wanted", "device"), [("auto", "mps"), ("mps", "mps"), ("cpu", "cpu")])
+def test_one_process_on_a_mac_trains_on_mps(wanted: str, device: str) -> None:
+    chosen = distributed.choose_device(wanted, env_of(0, 1))
+    assert distributed.own_device(chosen, wanted, [distributed.name_gpu(chosen)]) == (
+        torch.device(device),
+        None,
+    )
+
+
+@pytest.mark.usefixtures("on_a_mac")
+@pytest.mark.parametrize("hosts", [("a", "a"), ("a", "b")])
+def test_several_ranks_on_macs_train_on_the_cpu_and_say_so(hosts: tuple[str, str]) -> None:
+    assert distributed.choose_device("auto", env_of(1, 2)) == MPS
+    gpus = [f"{host} mps" for host in hosts]
+    assert distributed.own_device(MPS, "auto", gpus) == (torch.device("cpu"), distributed.SEVERAL_ON_MPS)
+    with pytest.raises(UserError, match="there are 2 ranks") as caught:
+        distributed.own_device(MPS, "mps", gpus)
+    assert "resources.gpus=1" in str(caught.value.fix)
+
+
+def test_cuda_comes_before_mps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    assert distributed.choose_device("auto", env_of(0, 1)) == GPU
+    assert distributed.choose_device("mps", env_of(0, 1)) == MPS
+
+
+@pytest.mark.skipif(torch.backends.mps.is_available(), reason="this machine has MPS")
+def test_mps_that_is_not_there_is_said_plainly() -> None:
+    with pytest.raises(UserError, match="sees no MPS"):
+        distributed.choose_device("mps", env_of(0, 1))
+
+
 def test_in_a_world_of_one_every_agreement_is_ones_own() -> None:
     group = distributed.Group(env_of(0, 1), torch.device("cpu"))
     assert group.reduce_max([1.0, -2.0]) == [1.0, -2.0]

@@ -7,8 +7,9 @@ import torch
 from torch import nn
 from toy_core import SETTINGS
 
+from hpc.errors import UserError
 from stockpred.config import TrainingConfig
-from stockpred.train.optim import NetworkOptimizer, choose_precision, learning_rate
+from stockpred.train.optim import NetworkOptimizer, autocast, choose_precision, learning_rate
 
 CPU = torch.device("cpu")
 
@@ -64,3 +65,13 @@ def test_automatic_precision_is_full_on_the_cpu_and_the_half_that_a_gpu_computes
     assert choose_precision("auto", torch.device("cuda")) == chosen
     assert choose_precision("auto", CPU) == "fp32"
     assert choose_precision("fp16", CPU) == "fp16"
+
+
+def test_mps_trains_in_full_precision_and_never_makes_a_number_it_does_not_have() -> None:
+    mps = torch.device("mps")
+    assert choose_precision("auto", mps) == "fp32"
+    with pytest.raises(UserError, match="fp16"):
+        choose_precision("fp16", mps)
+    assert not autocast("fp32", mps)._enabled
+    optimizer = NetworkOptimizer(nn.Linear(3, 2), settings(), "fp32", mps)
+    assert not optimizer.is_overflow_skipped()

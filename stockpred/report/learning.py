@@ -1,0 +1,81 @@
+"""The learning curves: losses over optimizer steps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+
+from stockpred.metrics import Floats
+from stockpred.report.canvas import BAND, FAINT, MODEL, MUTED, STYLE, canvas, legend_above, svg
+
+_POINTS_PER_CURVE = 300
+_MOST_LABELLED_RESUMES = 4
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A named quantity over optimizer steps."""
+
+    label: str
+    steps: Floats
+    values: Floats
+
+
+def learning_curves(
+    losses: Sequence[Curve],
+    validations: Sequence[Curve],
+    resumed_at: Sequence[tuple[int, int]],
+    best_step: int | None,
+) -> str:
+    """Draw losses over steps; a ring at the chosen step, and a dashed line with the attempt's number at
+    each (attempt, step) where the run resumed.
+    """
+    with matplotlib.rc_context(STYLE):
+        figure, axes = canvas()
+        for curve, colour in zip(losses, (BAND, "#c9b7d8", FAINT), strict=False):
+            thin = _thinned(curve)
+            axes.plot(thin.steps, thin.values, color=colour, linewidth=1.2, label=curve.label)
+        for curve in validations:
+            axes.plot(curve.steps, curve.values, color=MODEL, label=curve.label)
+            _mark_best(axes, curve, best_step)
+        _mark_resumes(axes, resumed_at)
+        axes.set(xlabel="optimizer step", ylabel="loss")
+        axes.margins(y=0.1)
+        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        legend_above(axes)
+        return svg(figure, "learning", "Training and validation loss over optimizer steps")
+
+
+def _thinned(curve: Curve) -> Curve:
+    """Average neighbours, so that a long noisy curve stays readable and small."""
+    if len(curve.steps) <= _POINTS_PER_CURVE:
+        return curve
+    edges = np.linspace(0, len(curve.steps), _POINTS_PER_CURVE + 1).astype(np.int64)[:-1]
+    counts = np.diff(np.append(edges, len(curve.steps)))
+    return Curve(
+        curve.label,
+        np.add.reduceat(curve.steps, edges) / counts,
+        np.add.reduceat(curve.values, edges) / counts,
+    )
+
+
+def _mark_best(axes: Axes, validation: Curve, best_step: int | None) -> None:
+    at = np.flatnonzero(validation.steps == best_step)
+    if len(at):
+        x, y = validation.steps[at[0]], validation.values[at[0]]
+        axes.plot(
+            [x], [y], "o", markersize=8, markerfacecolor="white", color=MODEL, label=f"best, step {int(x)}"
+        )
+
+
+def _mark_resumes(axes: Axes, resumed_at: Sequence[tuple[int, int]]) -> None:
+    for attempt, step in resumed_at:
+        axes.axvline(step, color=MUTED, linewidth=0.9, linestyle=(0, (3, 3)))
+        if len(resumed_at) <= _MOST_LABELLED_RESUMES:
+            at_top = axes.get_xaxis_transform()
+            axes.text(step, 1.0, f" attempt {attempt}", transform=at_top, fontsize=9.0, color=MUTED, va="top")

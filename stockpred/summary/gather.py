@@ -1,0 +1,124 @@
+"""Which runs a summary is of: for each asset the newest of each model, all scored on the same bars."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from hpc.errors import UserError, raise_all
+from hpc.paths import RunPaths
+from stockpred.report import runfiles
+from stockpred.report.chapter import read_or_note
+from stockpred.report.chapters.regression import read_predictions
+from stockpred.report.runfiles import RunFiles
+from stockpred.results import regression as results_file
+from stockpred.results.regression import RegressionResults
+
+LEARNER = "regression"
+_SAME = 1e-9
+"""Relative difference of persistence's errors up to which two runs were scored on the same bars."""
+
+
+@dataclass(frozen=True, eq=False)
+class TestedRun:
+    """A run with results; ``written`` is when they were, in ns since 1970."""
+
+    __test__ = False  # its name begins like a test class of pytest
+
+    paths: RunPaths
+    results: RegressionResults
+    predictions: pd.DataFrame | None
+    is_synthetic: bool
+    written: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.results.symbol} {self.results.evaluated.model} ({self.paths.run_id})"
+
+
+@dataclass(frozen=True, eq=False)
+class Asset:
+    """One asset's runs, by model name; ``newest`` is the latest of all."""
+
+    symbol: str
+    newest: TestedRun
+    runs: tuple[TestedRun, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Gathered:
+    """The assets in the order in which they were named, and what is to be said about other runs."""
+
+    assets: tuple[Asset, ...]
+    notes: tuple[str, ...]
+
+
+def gather(run_dirs: Sequence[Path]) -> Gathered:
+    """Read the runs; raise UserError for runs of another learner, all at once."""
+    distinct = {path.resolve(): RunPaths(path.resolve()) for path in run_dirs}
+    files = [runfiles.read(paths) for paths in distinct.values()]
+    raise_all([_other_learner(one) for one in files if one.learner not in (LEARNER, None)])
+    notes: list[str] = []
+    tested = [run for run in (_tested(one, notes) for one in files) if run is not None]
+    symbols = dict.fromkeys(run.results.symbol for run in tested)
+    assets = [_asset([run for run in tested if run.results.symbol == symbol], notes) for symbol in symbols]
+    return Gathered(tuple(assets), tuple(notes))
+
+
+def _other_learner(files: RunFiles) -> UserError:
+    return UserError(
+        f"a summary is of runs of learner {LEARNER}, and this one is of learner {files.learner}",
+        where=str(files.paths.root),
+        fix="leave it out",
+    )
+
+
+def _tested(files: RunFiles, notes: list[str]) -> TestedRun | None:
+    """Return the run with its results, or None and a note that tells why there are none."""
+    paths, problems = files.paths, list[str]()
+    results = read_or_note(paths.test_results, results_file.read, problems)
+    predictions = read_or_note(paths.predictions, read_predictions, problems)
+    symbol = results.symbol if results else _symbol(files)
+    notes.extend(f"{symbol} ({paths.run_id}): {problem}" for problem in problems)
+    if results is None:
+        if not paths.test_results.exists():
+            notes.append(f"no result yet: {symbol} ({paths.run_id})")
+        return None
+    written = paths.test_results.stat().st_mtime_ns
+    return TestedRun(paths, results, predictions, files.is_synthetic, written)
+
+
+def _symbol(files: RunFiles) -> str:
+    return (files.experiment.data.symbol if files.experiment else None) or "unknown asset"
+
+
+def _asset(tested: list[TestedRun], notes: list[str]) -> Asset:
+    """Choose among one asset's runs; note each that is left out, and why."""
+    newest, *older = sorted(tested, key=lambda run: run.written, reverse=True)
+    chosen = {newest.results.evaluated.model: newest}
+    for run in older:
+        if not _same_bars(run.results, newest.results):
+            notes.append(f"left out: {run.name}, scored on other bars than {newest.paths.run_id}")
+        elif run.results.evaluated.model in chosen:
+            newer = chosen[run.results.evaluated.model].paths.run_id
+            notes.append(f"left out: {run.name}, older than {newer}")
+        else:
+            chosen[run.results.evaluated.model] = run
+    return Asset(newest.results.symbol, newest, tuple(chosen[model] for model in sorted(chosen)))
+
+
+def _same_bars(one: RegressionResults, other: RegressionResults) -> bool:
+    """Say whether persistence, which knows nothing but the bars, did the same in both."""
+    if _period(one) != _period(other):
+        return False
+    first, second = one.rival("persistence"), other.rival("persistence")
+    pairs = ((first.mse_price, second.mse_price), (first.mae_price, second.mae_price))
+    return all(a is not None and b is not None and math.isclose(a, b, rel_tol=_SAME) for a, b in pairs)
+
+
+def _period(results: RegressionResults) -> tuple[int, str, str]:
+    return results.num_bars, results.first_time, results.last_time

@@ -1,0 +1,96 @@
+"""What the runs show together, in plain sentences: pure text from rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from hpc import text
+from stockpred.report.parts import Verdict
+from stockpred.report.words import chance, signed
+from stockpred.results.regression import BETTER, WORSE, RegressionResults
+from stockpred.summary.entries import Entry
+
+MOST_NAMED = 4
+
+
+def verdict(entries: Sequence[Entry]) -> Verdict:
+    """Say how many models have skill once it is allowed for that many were looked at."""
+    models = [entry for entry in entries if entry.is_model]
+    better = [entry for entry in models if entry.verdict == BETTER]
+    worse = [entry for entry in models if entry.verdict == WORSE]
+    details = (*_about_chance(models), *_about_bars(models), *_about_r2(models))
+    return Verdict(f"{_claim(models, better)}{_but_worse(worse)}.", details, bool(better))
+
+
+def _claim(models: Sequence[Entry], better: Sequence[Entry]) -> str:
+    how_many = text.count(len(models), "model")
+    if not better:
+        none = "The only model has no" if len(models) == 1 else f"None of {how_many} has"
+        return f"{none} skill against the last close that can be told from zero"
+    number = "The only model beats" if len(models) == 1 else f"{len(better)} of {how_many} beat{_s(better)}"
+    return f"{number} the last close: {_named(better)}"
+
+
+def _but_worse(worse: Sequence[Entry]) -> str:
+    if not worse:
+        return ""
+    return f"; {len(worse)} {'is' if len(worse) == 1 else 'are'} worse than it: {_named(worse)}"
+
+
+def _named(entries: Sequence[Entry]) -> str:
+    """Name a few models with their skill."""
+    shown = [f"{entry.name} by {_skill(entry)}\u00a0%" for entry in entries[:MOST_NAMED]]
+    more = len(entries) - len(shown)
+    return ", ".join(shown) + (f" and {more} more" if more else "")
+
+
+def _skill(entry: Entry) -> str:
+    return signed(100 * abs(entry.scores.skill or 0.0), 2)
+
+
+def _s(entries: Sequence[Entry]) -> str:
+    return "s" if len(entries) == 1 else ""
+
+
+def _about_chance(models: Sequence[Entry]) -> Iterator[str]:
+    number = sum(entry.holm_p is not None for entry in models)
+    if number > 1:
+        yield (
+            f"Among {number} models one may shine by luck. So a model counts only where its "
+            "Diebold-Mariano p value stays below 0.05 after Holm's correction: the smallest is multiplied "
+            f"by {number}, the next by {number - 1}, and so on. Then even one false claim has a chance of at "
+            "most 5\u00a0%."
+        )
+    yield from cautions(models)
+
+
+def cautions(entries: Sequence[Entry]) -> Iterator[str]:
+    """Name the models whose own interval claims more than the correction leaves."""
+    for entry in entries:
+        if entry.holm_p is not None and entry.verdict != entry.scores.skill_in_words:
+            scores = entry.scores
+            skill = signed(100 * (scores.skill or 0.0), 2)
+            yield (
+                f"{entry.name} alone would look {scores.skill_in_words} (skill {skill}\u00a0%), but its "
+                f"corrected p value is {chance(entry.holm_p)}."
+            )
+
+
+def _about_bars(models: Sequence[Entry]) -> Iterator[str]:
+    periods = dict.fromkeys(_period(entry.results) for entry in models)
+    if len(periods) == 1:
+        yield f"Each was scored once on {next(iter(periods))}, which neither training nor selection has seen."
+    else:
+        yield "Each was scored once on its own test period, which neither training nor selection has seen."
+
+
+def _period(results: RegressionResults) -> str:
+    return f"{results.num_bars:,} {results.bars} from {results.first_time} to {results.last_time}"
+
+
+def _about_r2(models: Sequence[Entry]) -> Iterator[str]:
+    found = [entry.results.rival("persistence").r2_price for entry in models]
+    known = sorted(value for value in found if value is not None)
+    if known:
+        span = signed(known[0], 3) if len(known) == 1 else f"{signed(known[0], 3)} to {signed(known[-1], 3)}"
+        yield f"R\u00b2 on prices is {span} for repeating the last close: a high one is no achievement."
