@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
 
-from hpc import records, runs, scheduler, shell, tables
+from hpc import records, runs, scheduler, shell, tables, yamlfile
 from hpc.array import AnyPlan, ArrayPlan
 from hpc.cluster import Cluster, discover, slurm_is_here
 from hpc.config import case_names
@@ -25,7 +25,7 @@ from hpc.monitor import RunState, RunView
 from hpc.paths import RunPaths
 from hpc.plan import Plan
 from hpc.planning import Chosen, plan_of_run, single_plan_of
-from hpc.preflight import Verdict, check, failures
+from hpc.preflight import Verdict, check, failures, missing_bars
 from hpc.runs import Run
 from hpc.submit import Outcome, Submission, submit, write_run
 from hpc.text import count
@@ -67,6 +67,7 @@ def launch(plans: Sequence[AnyPlan], *, locally: bool, is_agreed: Callable[[], b
             made = submit(plan, locally=place.cluster is None)
             submissions += made
             tables.result("\n".join(map(_sentence, made)))
+            _warn_of_other_bars(plan, made)
         except UserError as error:
             problems.append(error)
     if submissions:
@@ -248,9 +249,9 @@ def _follow(
                     tables.talk(f"{event.run}: {event.text}" if len(paths) > 1 else event.text)
             else:
                 views[event.view.run] = event.view
+                why = event.view.sentence.partition("\n")[0]  # the log tells the rest
                 tables.talk(
-                    f"*** {event.view.run}: {event.view.state.value}, attempt {event.view.attempt}"
-                    f" ({event.view.sentence})"
+                    f"*** {event.view.run}: {event.view.state.value}, attempt {event.view.attempt} ({why})"
                 )
     except KeyboardInterrupt:
         tables.talk("no longer following; the run goes on. Stop it with: hpc cancel RUN")
@@ -267,6 +268,7 @@ def _check(plans: Sequence[AnyPlan], place: Place) -> None:
                 tables.talk(f"warning: {plan.case}: {item.what}")
         problems.extend(failures(checks))
     raise_all(problems)
+    raise_all(missing_bars(plans))
 
 
 def _preview(plans: Sequence[AnyPlan], place: Place) -> str:
@@ -294,6 +296,16 @@ def _row(plan: AnyPlan, size: int | None) -> tuple[str, ...]:
         plan.resources.limit,
         f"{_gpu_hours(plan):.0f}",
     )
+
+
+def _warn_of_other_bars(plan: AnyPlan, made: Sequence[Submission]) -> None:
+    """Say so where runs that exist were made from the bars of another place than the one typed now."""
+    asked = plan.config.value("data.dir")
+    kept = [one.paths for one in made if not one.outcome.needs_job and one.paths.config.exists()]
+    places = {yamlfile.plain(yamlfile.load(paths.config))["data"]["dir"] for paths in kept} - {asked}
+    if places:
+        names = ", ".join(str(place) for place in sorted(places, key=str))
+        tables.talk(f"warning: {plan.case}: these are runs on the bars of {names}; --fresh trains on {asked}")
 
 
 def _sentence(submission: Submission) -> str:

@@ -6,8 +6,10 @@ function from the plan (and the cluster) to its findings: add one to ``PLAN_CHEC
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -54,6 +56,29 @@ def check(plan: AnyPlan, cluster: Cluster | None) -> list[Check]:
         return [*found, _unknown_partition(plan, cluster)]
     found.append(_ok("partition", f"{partition.name}: {count(partition.num_nodes, 'node')}"))
     return found + [finding for checker in CLUSTER_CHECKS for finding in checker(plan, cluster, partition)]
+
+
+def missing_bars(plans: Sequence[AnyPlan]) -> list[UserError]:
+    """Let the training program look for the bars; what is amiss is told before a job waits for it."""
+    runs = [run for plan in plans for run in plan.runs if plan.config.value("data.source") == "files"]
+    if not runs:
+        return []
+    answer = shell.run(
+        [sys.executable, "-m", "stockpred", "survey"],
+        stdin=json.dumps([run.config.experiment for run in runs]),
+        timeout_s=600,
+        cwd=runs[0].root,
+    )
+    if not answer.is_ok:
+        return [UserError("the bars cannot be looked through", fix=answer.err.strip()[-2000:] or None)]
+    return [
+        UserError(
+            row["what"],
+            where=runs[0].config.origin(row["where"]) if row["where"] == "data.dir" else row["where"],
+            fix=row["fix"],
+        )
+        for row in json.loads(answer.out)
+    ]
 
 
 def failures(checks: Sequence[Check]) -> list[UserError]:

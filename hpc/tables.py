@@ -60,7 +60,8 @@ def plain_line(view: RunView) -> str:
     """Return one run as one tab-separated line."""
     cells = (view.run, view.state.value, f"attempt {view.attempt}", progress(view), _loss(view), _eta(view))
     remedy = f" ({view.remedy})" if view.remedy else ""
-    return "\t".join((*cells, f"job {view.job_id or '-'}", f"{view.sentence}{remedy}"))
+    told = " ".join(f"{view.sentence}{remedy}".split())
+    return "\t".join((*cells, f"job {view.job_id or '-'}", told))
 
 
 def views_table(views: Sequence[RunView]) -> Group:
@@ -91,7 +92,7 @@ def views_table(views: Sequence[RunView]) -> Group:
 def _note(view: RunView) -> str | None:
     if view.remedy is None and view.state.value in ("running", "finished"):
         return None
-    return f"{view.run}: {view.sentence}" + (f" ({view.remedy})" if view.remedy else "")
+    return " ".join((f"{view.run}: {view.sentence}" + (f" ({view.remedy})" if view.remedy else "")).split())
 
 
 def progress(view: RunView) -> str:

@@ -34,6 +34,15 @@ def check(as_json: bool) -> None:
 
 
 @cli.command()
+def survey() -> None:
+    """Look for the bars of experiments, given as a JSON list of trees on stdin; answer what is wrong."""
+    from stockpred.data.survey import problems_of
+
+    problems = problems_of(json.load(sys.stdin))
+    click.echo(json.dumps([{"what": one.what, "where": one.where, "fix": one.fix} for one in problems]))
+
+
+@cli.command()
 def size() -> None:
     """Count the parameters of the models of experiments, given as a JSON list of trees on stdin."""
     from stockpred.size import num_parameters_of

@@ -12,6 +12,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from hpc.ledger import Attempt, Ledger
@@ -132,6 +133,34 @@ def test_a_mistake_is_told_once_and_nothing_is_written(
     assert done.stderr.count("error:") == 1
     assert told in done.stderr
     assert not (root / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("arrays", "told"),
+    [
+        ({}, "has no bars for 1 of 2 assets: JNJ"),
+        ({"close": np.ones(7)}, "close (7,)"),
+        ({"close": np.ones((9, 2))}, "close has shape (9, 2), expected (N,)"),
+    ],
+)
+def test_bars_that_are_missing_or_misshapen_are_refused_before_any_job(
+    tmp_path: Path, arrays: dict[str, np.ndarray], told: str
+) -> None:
+    root = new_workspace(tmp_path / "wrong")
+    bars = root / "bars"
+    bars.mkdir()
+    good = {"time": np.arange(9) * 86_400_000_000_000 + 10**18, "close": np.ones(9)}
+    np.savez(bars / "AAPL.npz", **good)
+    if arrays:
+        np.savez(bars / "JNJ.npz", **good | arrays)
+
+    done = run(root, "hpc", "submit", "per_stock", "--only", "AAPL,JNJ", "--data", "bars", "--local")
+
+    assert done.returncode == 2
+    assert done.stderr.count("error:") == 1
+    assert told in done.stderr
+    assert "fix:" in done.stderr
+    assert not list(root.glob("runs/*/*"))
 
 
 def new_workspace(root: Path) -> Path:

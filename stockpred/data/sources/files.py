@@ -45,12 +45,17 @@ def load(config: DataConfig, universe: Universe) -> bar_table.Loaded:
     return load_from(config.dir, universe)
 
 
+def survey(config: DataConfig, universe: Universe) -> None:
+    """Raise UserError unless some file offers each asset of the universe; reads the files' heads only."""
+    root = _root(config.dir)
+    _chosen(root, universe, *_survey(root, universe))
+
+
 def load_from(folder: str | None, universe: Universe) -> bar_table.Loaded:
     """Load every asset of the universe from a folder, or from one file."""
     root = _root(folder)
     offers, aside = _survey(root, universe)
-    choices = [choice for asset in universe.assets if (choice := _choose(asset, universe, offers))]
-    _refuse_missing(root, universe, choices, aside)
+    choices = _chosen(root, universe, offers, aside)
     rows = pd.concat([_read(offer, choices) for offer in _used(choices)], ignore_index=True)
     _refuse_mixed_lengths(rows)
     adjusted, jumps = adjust(rows)
@@ -129,6 +134,13 @@ def _survey(root: Path, universe: Universe) -> tuple[list[Offer], dict[str, str]
                 ) from None
             aside[str(path)] = str(problem)
     return offers, aside
+
+
+def _chosen(root: Path, universe: Universe, offers: list[Offer], aside: dict[str, str]) -> list[Choice]:
+    """Return a file for every asset; raise UserError that lists those which no file has."""
+    choices = [choice for asset in universe.assets if (choice := _choose(asset, universe, offers))]
+    _refuse_missing(root, universe, choices, aside)
+    return choices
 
 
 def _names(asset: Asset) -> tuple[str, ...]:
