@@ -44,7 +44,7 @@ class Chapter:
 def of(files: RunFiles) -> Chapter:
     """Return the chapter of the run's learner; an empty one, with a note, where there is none."""
     if files.learner in discover.names(CHAPTERS):
-        chapter: Chapter = discover.load(CHAPTERS, files.learner).read(files)
+        chapter: Chapter = discover.load(CHAPTERS, str(files.learner)).read(files)
         return chapter
     if not files.paths.test_results.exists():
         return Chapter()

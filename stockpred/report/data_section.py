@@ -41,9 +41,12 @@ def _facts(files: RunFiles) -> Iterator[tuple[str, str]]:
         yield "assets", f"{len(files.assets)} ({told})"
     if "num_bars" in info:
         yield "bars", f"{info['num_bars']:,} from {_date(info.get('first'))} to {_date(info.get('last'))}"
-    for name, told in (("num_tokens", "tokens"), ("num_usable_bars", "usable bars")):
-        if name in info:
-            yield told, f"{info[name]:,} in {info.get('num_segments', 0):,} stretches without a hole"
+    if "num_tokens" in info:
+        yield "tokens", f"{info['num_tokens']:,} in {info.get('num_segments', 0):,} stretches without a hole"
+    if "num_usable_bars" in info:
+        num_segments = info.get("num_segments", 0)
+        stretches = "one stretch" if num_segments == 1 else f"{num_segments:,} stretches"
+        yield "usable bars", f"{info['num_usable_bars']:,} in {stretches} without a hole"
     if "bars_sha256" in info:
         yield "SHA-256 of the bars", str(info["bars_sha256"])
 

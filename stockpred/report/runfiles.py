@@ -17,12 +17,15 @@ from stockpred.config import Experiment
 
 @dataclass(frozen=True)
 class RunFiles:
-    """What every run has, parsed; None or empty where a file is not there or cannot be read."""
+    """What every run has, parsed; None or empty where a file is not there or cannot be read.
+
+    ``tree`` is ``config.yaml`` as it stands, ``experiment`` the same by the schema of its learner.
+    """
 
     paths: RunPaths
     config_text: str
     experiment: Experiment | None
-    learner: str | None
+    tree: dict[str, Any]
     metrics: tuple[Row, ...]
     history: History
     data_info: dict[str, Any]
@@ -39,6 +42,16 @@ class RunFiles:
         return self.paths.run_id
 
     @property
+    def learner(self) -> str | None:
+        return self.setting("learner", "name")
+
+    def setting(self, section: str, name: str) -> str | None:
+        """Return one setting as text, of a config of whatever version; None where it is not there."""
+        found = self.tree.get(section)
+        value = found.get(name) if isinstance(found, dict) else None
+        return value if isinstance(value, str) else None
+
+    @property
     def source(self) -> str | None:
         named = self.data_info.get("source")
         if isinstance(named, str):
@@ -51,12 +64,11 @@ class RunFiles:
 
 
 def read(paths: RunPaths) -> RunFiles:
-    experiment = _experiment(paths.config)
     return RunFiles(
         paths=paths,
         config_text=paths.config.read_text() if paths.config.exists() else "",
-        experiment=experiment,
-        learner=experiment.learner.name if experiment else _learner(paths.config),
+        experiment=_experiment(paths.config),
+        tree=_tree(paths.config),
         metrics=tuple(records.read_rows(paths.metrics)),
         history=Ledger(paths.events).history(),
         data_info=records.read_json_if_any(paths.data_info) or {},
@@ -74,11 +86,10 @@ def _experiment(path: Path) -> Experiment | None:
         return None
 
 
-def _learner(path: Path) -> str | None:
-    """Return the learner's name alone, from a config of whatever version."""
+def _tree(path: Path) -> dict[str, Any]:
+    """Return the config as plain values, of whatever version it is."""
     try:
-        section = yamlfile.plain(yamlfile.load(path)).get("learner")
+        tree: dict[str, Any] = yamlfile.plain(yamlfile.load(path))
     except UserError:
-        return None
-    name = section.get("name") if isinstance(section, dict) else None
-    return name if isinstance(name, str) else None
+        return {}
+    return tree

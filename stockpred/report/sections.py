@@ -70,7 +70,10 @@ def model(files: RunFiles, chapter: Chapter) -> Section:
         found.append(("parameters", f"{evaluated.num_parameters:,} ({parameters(evaluated.num_parameters)})"))
     if files.experiment:
         experiment = files.experiment
-        found += [(name, str(value)) for name, value in experiment.model.model_dump().items()]
+        found += [
+            (name, "the architecture's own" if value is None else str(value))
+            for name, value in experiment.model.model_dump().items()
+        ]
         found.append(("learner", experiment.learner.name))
     found += chapter.model_facts
     folds = (Fold("config.yaml", files.config_text.rstrip()),) if files.config_text else ()

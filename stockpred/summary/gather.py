@@ -82,7 +82,7 @@ def _tested(files: RunFiles, notes: list[str]) -> TestedRun | None:
     paths, problems = files.paths, list[str]()
     results = read_or_note(paths.test_results, results_file.read, problems)
     predictions = read_or_note(paths.predictions, read_predictions, problems)
-    symbol = results.symbol if results else _symbol(files)
+    symbol = results.symbol if results else files.setting("data", "symbol") or "unknown asset"
     notes.extend(f"{symbol} ({paths.run_id}): {problem}" for problem in problems)
     if results is None:
         if not paths.test_results.exists():
@@ -90,10 +90,6 @@ def _tested(files: RunFiles, notes: list[str]) -> TestedRun | None:
         return None
     written = paths.test_results.stat().st_mtime_ns
     return TestedRun(paths, results, predictions, files.is_synthetic, written)
-
-
-def _symbol(files: RunFiles) -> str:
-    return (files.experiment.data.symbol if files.experiment else None) or "unknown asset"
 
 
 def _asset(tested: list[TestedRun], notes: list[str]) -> Asset:

@@ -28,6 +28,7 @@ def verdict(results: RegressionResults, *, is_synthetic: bool) -> Verdict:
         "training nor the choice of the best step has seen.",
         "Skill is 1 \u2212 MSE / MSE of the last close: 0\u00a0% is what doing nothing gives, 100\u00a0% is "
         "perfect.",
+        *_about_drift(results),
         *_about_direction(results),
     )
     return Verdict(headline, details, model.skill_in_words == BETTER)
@@ -56,6 +57,15 @@ def r2_remark(results: RegressionResults) -> str:
         f"R\u00b2 on prices {given}: the last close alone is that close to the next one. A high R\u00b2 on "
         "prices is therefore no achievement; R\u00b2 on returns and the skill tell more."
     )
+
+
+def _about_drift(results: RegressionResults) -> tuple[str, ...]:
+    """Say what the mean return of the training period earns: a model may have learnt no more than that."""
+    drift = results.rival("drift")
+    if drift.skill is None:
+        return ()
+    said = skill(drift.skill, drift.skill_interval)
+    return (f"The mean training return alone, added to each last close, has {said}.",)
 
 
 def _about_direction(results: RegressionResults) -> tuple[str, ...]:

@@ -20,6 +20,7 @@ from stockpred.report.build import build_report
 from stockpred.report.chapters import regression as chapter
 from stockpred.report.regression import figures
 from stockpred.report.regression.verdict import verdict
+from stockpred.report.words import signed
 from stockpred.results.evaluated import Evaluated
 from stockpred.results.regression import RegressionResults
 
@@ -74,13 +75,13 @@ def fill(
 def words(paths: RunPaths) -> str:
     """Return the text of the page, without its style and its pictures."""
     page = re.sub(r"<(style|svg).*?</\1>", " ", build_report(paths).read_text(), flags=re.DOTALL)
-    return " ".join(re.sub(r"<[^>]+>", " ", page).replace("\u00a0", " ").split())
+    return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", page)).replace("\u00a0", " ").split())
 
 
 def test_the_headline_says_in_one_sentence_that_there_is_no_skill_and_how_sure_that_is(
     paths: RunPaths,
 ) -> None:
-    found = fill(paths, noise=0.001)
+    found = fill(paths, noise=0.0003)
     interval = found.model.skill_interval
     assert interval is not None
     assert found.model.skill is not None
@@ -124,6 +125,9 @@ def test_the_page_tells_every_forecaster_beside_each_other(paths: RunPaths) -> N
     assert f"R\u00b2 on prices is {still.r2_price:.4f} here for doing nothing" in told
     assert "drift" in told
     assert "0.132 % per bar" in told
+    drift = found.rival("drift").skill
+    assert drift is not None
+    assert f"added to each last close, has skill {signed(100 * drift, 2)} % (95 % interval" in told
 
 
 def test_the_page_tells_how_inputs_were_scaled_and_no_tokens(paths: RunPaths) -> None:
@@ -207,4 +211,4 @@ def test_a_long_test_shows_its_last_bars_and_says_so(paths: RunPaths) -> None:
 def test_hostile_symbols_stay_text(paths: RunPaths) -> None:
     fill(paths, symbol='<b>"&$x$')
     assert "<b>" not in build_report(paths).read_text()
-    assert '<b>"&$x$' in html.unescape(words(paths))
+    assert '<b>"&$x$' in words(paths)
