@@ -6,7 +6,6 @@ PRESET ?=
 STOCK ?=
 DATA ?=
 SET ?=
-STOCK ?=
 CASES ?=
 WAIT ?=
 ARGS ?=

@@ -237,13 +237,11 @@ def attempt(case: str, run_id: str, array: str | None, words: Sequence[str], **c
 @_planning
 @click.option("--names-only", is_flag=True)
 def write_runs(case: str | None, names_only: bool, **chosen: object) -> None:
-    """What `stockpred train CASE` asks: which runs the case means; writes their directories."""
-    from hpc import submit, tables
+    """What `stockpred train CASE` asks: which runs the case means; writes the directories of the new."""
+    from hpc import launch, tables
 
-    for plan in _plan(case, chosen).runs:
-        if not names_only:
-            submit.write_run(plan)
-        tables.result(str(plan.paths.root))
+    for paths in launch.runs_to_train(_plan(case, chosen), is_writing=not names_only):
+        tables.result(str(paths.root))
 
 
 @cli.command("start-local", hidden=True)

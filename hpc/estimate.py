@@ -11,6 +11,7 @@ from pathlib import Path
 
 from hpc import shell
 from hpc.config import Config
+from hpc.errors import UserError, raise_all
 from hpc.sections import Resources
 from hpc.text import duration
 
@@ -39,11 +40,24 @@ def upper_bound(resources: Resources) -> Estimate:
 
 
 def model_sizes(root: Path, configs: Sequence[Config]) -> list[int | None]:
-    """Let the training program count the parameters of each case's model; None where it cannot."""
+    """Let the training program count the parameters of each case's model; None where it does not answer.
+
+    Raises UserError for models that cannot be built as configured.
+    """
     answer = shell.run(
         [sys.executable, "-m", "stockpred", "size"],
         stdin=json.dumps([config.experiment for config in configs]),
         timeout_s=120,
         cwd=root,
     )
-    return list(json.loads(answer.out)) if answer.is_ok else [None] * len(configs)
+    if not answer.is_ok:
+        return [None] * len(configs)
+    rows = json.loads(answer.out)
+    raise_all(
+        [
+            UserError(row["what"], where=config.origin(row["where"] or "") or row["where"], fix=row["fix"])
+            for config, row in zip(configs, rows, strict=True)
+            if "what" in row
+        ]
+    )
+    return [row["size"] for row in rows]

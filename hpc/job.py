@@ -102,7 +102,12 @@ class SlurmBatch:
             fix = "submit again from a login node: the run continues from its newest checkpoint"
             raise UserError(what, fix=fix, exit_code=ExitCode.FAILED)
         ledger.append(
-            "submitted", job_id=successor, executor="slurm", successor_of=self.job_id, refusal=refusal.text
+            "submitted",
+            job_id=successor,
+            executor="slurm",
+            array=self.array,
+            successor_of=self.job_id,
+            refusal=refusal.text,
         )
 
 

@@ -54,6 +54,13 @@ class JobEnv:
         )
 
 
+def num_cores() -> int:
+    """Return the cores that this process may use; all of the machine where nothing confines it (macOS)."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def _from_torchrun(environ: Mapping[str, str]) -> tuple[int, int, int, int, int, int]:
     rank, world_size = int(environ["RANK"]), int(environ["WORLD_SIZE"])
     local_rank = int(environ.get("LOCAL_RANK", rank))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -27,7 +28,7 @@ from hpc.plan import Plan
 from hpc.planning import Chosen, plan_of_run, single_plan_of
 from hpc.preflight import Verdict, check, failures, missing_bars
 from hpc.runs import Run
-from hpc.submit import Outcome, Submission, submit, write_run
+from hpc.submit import Outcome, Submission, is_alive, submit, write_run
 from hpc.text import count
 
 DEMO_INTERRUPT_AT = 0.4
@@ -76,6 +77,25 @@ def launch(plans: Sequence[AnyPlan], *, locally: bool, is_agreed: Callable[[], b
     return submissions
 
 
+def runs_to_train(plan: AnyPlan, *, is_writing: bool) -> list[RunPaths]:
+    """Return the runs of a plan for one who trains them without the launcher; write what is not there.
+
+    Raises UserError where the bars are not there, or a job of one of the runs waits or works.
+    """
+    if is_writing:
+        raise_all(missing_bars([plan]))
+        queue = scheduler.RecentQueue()
+        for run in plan.runs:
+            found = runs.open_run(run.paths)
+            if is_alive(found, queue):
+                what = f"{found.name} is at work as job {found.history.job_id}"
+                fix = "wait for it, or cancel it with `hpc cancel`"
+                raise UserError(what, fix=fix, exit_code=ExitCode.REFUSED)
+            if not found.history.finished:
+                write_run(run)
+    return [run.paths for run in plan.runs]
+
+
 def follow_launch(plans: Sequence[AnyPlan], submissions: Sequence[Submission]) -> ExitCode:
     """Follow what was launched to its end; end with a summary of each array."""
     exit_code = follow_to_end([submission.paths for submission in submissions])
@@ -122,8 +142,9 @@ def cancel(wanted: str | None) -> None:
     if not live:
         tables.result(f"{candidates[-1].name} is not running")
         return
-    if len(live) > 1 and len({run.history.array for run in live} | {None}) != 2:
-        names = ", ".join(run.name for run in live)
+    arrays = {run.history.array for run in live}
+    if len(live) > 1 and (None in arrays or len(arrays) > 1):
+        names = ", ".join(dict.fromkeys(run.history.array or run.name for run in live))
         raise UserError(f"{wanted!r} means several runs", fix=f"name one: {names}")
     _cancel(live)
 
@@ -138,7 +159,8 @@ def _cancel(live: Sequence[Run]) -> None:
         Ledger(run.paths.events).append("cancelled")
     for holder in holders:
         if holder:
-            os.kill(holder.pid, signal.SIGTERM)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(holder.pid, signal.SIGTERM)
     _cancel_jobs([run for run in live if run.history.executor == "slurm"])
     for run in live:
         tables.result(f"{run.name}: cancelled; if it is at work, it saves and leaves")

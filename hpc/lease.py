@@ -13,15 +13,17 @@ import os
 import secrets
 import socket
 import time
+import zlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from hpc import records
+from hpc import records, shell
 from hpc.errors import ExitCode, UserError
 
 STALE_S = 60.0
 RENEW_S = 10.0
+PROC = Path("/proc")
 
 
 @dataclass(frozen=True)
@@ -109,9 +111,15 @@ def check(path: Path, token: str | None) -> None:
 
 
 def _born(pid: int) -> int:
-    """Return field 22 of /proc/PID/stat (proc(5)); 0 for a process that is gone, mourned or not."""
+    """Return a number that tells a process from others of its id; 0 for one that is gone, mourned or not.
+
+    It is field 22 of /proc/PID/stat (proc(5)); where there is no /proc, as on macOS, a hash of what ps says.
+    """
+    if not PROC.is_dir():
+        state, _, begin = shell.run(["ps", "-o", "stat=,lstart=", "-p", str(pid)]).out.strip().partition(" ")
+        return zlib.crc32(begin.strip().encode()) if state[:1] not in ("", "Z") else 0
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        fields = (PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
     except OSError:
         return 0
     return 0 if fields[0] in "ZX" else int(fields[19])

@@ -108,6 +108,23 @@ class Ledger:
         """Add one event, stamped with the time."""
         records.append_row(self.path, {"time": time.time(), "kind": kind, **fields})
 
+    def close_lost_attempt(self, job_id: str) -> None:
+        """End an attempt whose batch side died without a word, before ``job_id`` begins the next.
+
+        When the same job starts again, Slurm requeued it: a node failed, or a preemption left no time
+        to save.
+        """
+        last = self.history().last
+        if last and last.ended is None:
+            self.append(
+                "attempt_ended",
+                attempt=last.number,
+                exit_code=None,
+                cause="requeued by Slurm" if last.job_id == job_id else "lost",
+                decision="continue",
+                why="its batch side went away without a word",
+            )
+
     def rows(self) -> list[Row]:
         return records.read_rows(self.path)
 

@@ -8,11 +8,12 @@ import signal
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from hpc import lease, parse, records, shell
 from hpc.errors import UserError
+from hpc.jobenv import num_cores
 from hpc.lease import Lease
 from hpc.paths import RunPaths
 from hpc.runs import Run
@@ -23,6 +24,7 @@ from hpc.verdict import CANCELLED, NOTHING, Circumstance, Decision, Verdict
 GPUS = "CUDA_VISIBLE_DEVICES"
 JOB_ID = "SUBMITIT_LOCAL_JOB_ID"
 POLL_S = 0.2
+POOLS = "pool-*.json"
 
 
 class LocalMachine:
@@ -126,7 +128,8 @@ class LocalRun:
 class LocalPool:
     """Runs of an array, some at a time; each is a process of its own that carries its run to the end.
 
-    ``tasks`` are the runs' numbers in the array. While the pool lives it holds the array's directory.
+    ``tasks`` are the runs' numbers in the array. What waits in the pool stands in a file of the array's
+    directory, for others to see. A pool begins when the earlier pools of its array have ended.
     """
 
     array_dir: Path
@@ -140,38 +143,49 @@ class LocalPool:
     def __call__(self) -> None:
         os.chdir(self.root)
         os.environ.pop(GPUS, None)  # submitit's own choice
-        paths = RunPaths(self.array_dir)
+        array = RunPaths(self.array_dir)
         pool_id = os.environ.get(JOB_ID, str(os.getpid()))
-        mine = lease.new(attempt=0, job_id=pool_id)
-        lease.take(paths.lease, mine, is_running=lambda _: None)
+        earlier = [path for path in array.root.glob(POOLS) if path != _pool_file(array, pool_id)]
+        waiting = list(zip(self.run_ids, self.tasks, strict=True))
         try:
             with asked_to_stop() as wishes:
-                self._carry(paths, mine, wishes)
+                self._tell(array, pool_id, waiting)
+                while any(map(_pool_lives, earlier)) and not wishes:
+                    time.sleep(POLL_S)
+                self._carry(array, pool_id, waiting, wishes)
         finally:
-            lease.give_back(paths.lease, mine)
+            _pool_file(array, pool_id).unlink(missing_ok=True)
 
-    def _carry(self, paths: RunPaths, mine: Lease, wishes: list[int]) -> None:
+    def _carry(
+        self, array: RunPaths, pool_id: str, waiting: list[tuple[str, int]], wishes: list[int]
+    ) -> None:
         """Fill the free places until no run waits and none works; asked to stop, start no more."""
-        waiting = list(zip(self.run_ids, self.tasks, strict=True))
         places: dict[int, Process] = {}
-        renewed = time.monotonic()
+        told = time.monotonic()
         while places or (waiting and not wishes):
             places = {place: process for place, process in places.items() if process.poll() is None}
             if wishes:
                 waiting.clear()
                 _pass_on(wishes, places)
-            for place in set(range(self.at_once)) - set(places):
+            for place in sorted(set(range(self.at_once)) - set(places)):
                 if waiting:
-                    places[place] = self._start(paths, place, *waiting.pop(0), pool_id=mine.job_id)
-            if time.monotonic() - renewed > lease.RENEW_S:
-                renewed = time.monotonic()
-                lease.renew(paths.lease, mine)
+                    run_id, task = waiting.pop(0)
+                    places[place] = self._start(array, place, run_id, task_id(pool_id, task))
+                    told = -math.inf
+            if time.monotonic() - told > lease.RENEW_S:
+                self._tell(array, pool_id, waiting)
+                told = time.monotonic()
             time.sleep(POLL_S)
 
-    def _start(self, array: RunPaths, place: int, run_id: str, task: int, *, pool_id: str) -> Process:
+    def _tell(self, array: RunPaths, pool_id: str, waiting: Sequence[tuple[str, int]]) -> None:
+        holder = asdict(lease.new(attempt=0, job_id=pool_id))
+        row = {"holder": holder, "waiting": [run_id for run_id, _ in waiting]}
+        records.write_json(_pool_file(array, pool_id), row)
+
+    def _start(self, array: RunPaths, place: int, run_id: str, job_id: str) -> Process:
         run = array.array(run_id)
         command = [sys.executable, "-m", "hpc", "run-local", str(run.root), "--array", array.run_id]
-        environ = {**os.environ, JOB_ID: task_id(pool_id, task)}
+        environ = {**os.environ, JOB_ID: job_id}
         gpus = self.gpus[place]
         if gpus is not None:
             environ[GPUS] = gpus
@@ -189,10 +203,6 @@ def rank_command(paths: RunPaths, root: Path) -> tuple[str, ...]:
 def task_id(pool_id: str, task: int) -> str:
     """Return the job id of a run in an array, in the form that Slurm gives it."""
     return f"{pool_id}_{task}"
-
-
-def num_cores() -> int:
-    return len(os.sched_getaffinity(0))
 
 
 def places_of(num_tasks: int, at_once: int | None) -> tuple[str | None, ...]:
@@ -231,12 +241,21 @@ def retry_limits(paths: RunPaths) -> RetryLimits:
 
 def waits_in_pool(run: Run) -> bool:
     """Say whether a run has yet to begin in a pool that lives."""
-    array, last = run.history.array, run.history.last
-    has_begun = last is not None and last.started > run.history.submitted
-    if array is None or has_begun:
+    array, job_id = run.history.array, run.history.job_id
+    if array is None or job_id is None:
         return False
-    holder = local_holder(run.paths.array(array))
-    return holder is not None and (run.history.job_id or "").startswith(f"{holder.job_id}_")
+    file = _pool_file(run.paths.array(array), job_id.partition("_")[0])
+    row = records.read_json_if_any(file) or {}
+    return run.paths.run_id in row.get("waiting", ()) and _pool_lives(file)
+
+
+def _pool_file(array: RunPaths, pool_id: str) -> Path:
+    return array.root / POOLS.replace("*", pool_id)
+
+
+def _pool_lives(file: Path) -> bool:
+    row = records.read_json_if_any(file)
+    return row is not None and lease.is_alive(file, Lease(**row["holder"]), lambda _: None)
 
 
 def local_holder(paths: RunPaths) -> Lease | None:

@@ -109,4 +109,5 @@ def _last_change(path: Path) -> float:
 
 
 def _is_named(run: Run, wanted: str) -> bool:
-    return wanted in (run.paths.case, run.name, str(run.paths.root)) or run.paths.run_id.startswith(wanted)
+    names = (run.paths.case, run.name, str(run.paths.root), run.history.array)
+    return wanted in names or run.paths.run_id.startswith(wanted)

@@ -75,12 +75,19 @@ class Stop:
         }
 
     def listen(self) -> None:
-        """Let TERM and USR2 set the wish; a forked child of this process ignores them."""
-        owner = os.getpid()
+        """Let TERM and USR2 set the wish; a forked child of this process ignores them.
 
-        def wish(_signal: int, _frame: FrameType | None) -> None:
+        Whoever listened before hears of them too.
+        """
+        owner = os.getpid()
+        before = {int(number): signal.getsignal(number) for number in STOP_SIGNALS}
+
+        def wish(number: int, frame: FrameType | None) -> None:
             if os.getpid() == owner:
                 self._signalled = True
+                earlier = before[number]
+                if callable(earlier):
+                    earlier(number, frame)
 
         for number in STOP_SIGNALS:
             signal.signal(number, wish)

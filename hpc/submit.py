@@ -54,8 +54,8 @@ def submit(plan: Plan | ArrayPlan, *, locally: bool) -> list[Submission]:
     Runs that a refused submit created are removed again.
     """
     with _alone([run.paths for run in plan.runs]):
-        queue = scheduler.RecentQueue()
-        outcomes = [_outcome(run.paths, queue) for run in plan.runs]
+        queue, limit = scheduler.RecentQueue(), time.monotonic() + LEAVING_S
+        outcomes = [_outcome(run.paths, queue, limit) for run in plan.runs]
         needed = [run for run, outcome in zip(plan.runs, outcomes, strict=True) if outcome.needs_job]
         if needed:
             _send(plan, needed, locally=locally)
@@ -101,9 +101,8 @@ def _send_array(plan: ArrayPlan, *, locally: bool) -> None:
         )
 
 
-def _outcome(paths: RunPaths, queue: scheduler.RecentQueue) -> Outcome:
+def _outcome(paths: RunPaths, queue: scheduler.RecentQueue, limit: float) -> Outcome:
     """Say what a submit has to do about a run, after letting one that was told to end do so."""
-    limit = time.monotonic() + LEAVING_S
     while True:
         run = open_run(paths)
         history = run.history
@@ -148,7 +147,7 @@ def is_alive(run: Run, queue: scheduler.RecentQueue) -> bool:
     if not run.history.job_ids:
         return False
     if run.history.executor != "slurm" or not slurm_is_here():
-        return local_holder(run.paths) is not None or waits_in_pool(run)
+        return local_holder(run.paths) is not None or (waits_in_pool(run) and not run.history.is_cancelled)
     job = scheduler.job_of(queue.jobs(), run.job_names, run.history.job_ids)
     return job is not None and not explain_state(job.state).is_over
 

@@ -16,7 +16,7 @@ from typing import Protocol
 from hpc import jobenv, lease, records
 from hpc.errors import ExitCode, UserError
 from hpc.lease import Lease
-from hpc.ledger import Attempt, History, Ledger
+from hpc.ledger import Attempt, Ledger
 from hpc.paths import RunPaths
 from hpc.shell import Process
 from hpc.verdict import SUPERSEDED, Circumstance, Decision, Verdict, judge, stalled_reason
@@ -86,7 +86,7 @@ def _open_attempt(
     history = ledger.history()
     if platform.job_id not in history.job_ids:
         ledger.append("submitted", job_id=platform.job_id, executor=platform.name, array=platform.array)
-    _close_lost_attempt(ledger, history, platform.job_id)
+    ledger.close_lost_attempt(platform.job_id)
     reason = stalled_reason(ledger.history(), limits.max_stalled)
     if reason:
         what = f"{paths.case}/{paths.run_id} is not started again: {reason}"
@@ -113,23 +113,6 @@ def _close_attempt(ledger: Ledger, attempt: int, exit_code: int, verdict: Verdic
         why=verdict.why,
         step=last.committed_step if last else None,
     )
-
-
-def _close_lost_attempt(ledger: Ledger, history: History, job_id: str) -> None:
-    """End in the ledger an attempt whose batch side died without a word.
-
-    When the same job starts again, Slurm requeued it: a node failed, or a preemption left no time to save.
-    """
-    last = history.last
-    if last and last.ended is None:
-        ledger.append(
-            "attempt_ended",
-            attempt=last.number,
-            exit_code=None,
-            cause="requeued by Slurm" if last.job_id == job_id else "lost",
-            decision=Decision.CONTINUE.value,
-            why="its batch side went away without a word",
-        )
 
 
 def _watch(paths: RunPaths, platform: Platform, mine: Lease, wishes: list[int]) -> tuple[int, bool]:

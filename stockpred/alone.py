@@ -1,4 +1,4 @@
-"""Train a case without the launcher: this process, or torchrun's, carries the attempt itself.
+"""Train a case without the launcher: this process, or torchrun's, carries the attempts itself.
 
 The launcher is only asked which runs the case means and where they lie; the run directories, the checkpoints
 and the ledger are the same, so either may continue what the other began.
@@ -6,39 +6,84 @@ and the ledger are the same, so either may continue what the other began.
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
+import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
+from typing import TextIO
 
 from hpc import jobenv, lease
 from hpc.errors import ExitCode, UserError
 from hpc.jobenv import JobEnv
 from hpc.ledger import Ledger
 from hpc.paths import RunPaths
-from stockpred.run import run_job
+from stockpred.run import PREPARING_S, run_job
 
-WAITING_S = 120.0
 POLL_S = 0.1
+THIS_HOST = ("localhost", "127.0.0.1", "::1")
+ENDINGS = {
+    ExitCode.OK: ("finished", "training is done and the report is written"),
+    ExitCode.CONTINUE_LATER: ("cancelled", "it was asked to stop; the same command continues it"),
+}
 
 
 def train_case(case: str, words: Sequence[str]) -> ExitCode:
-    """Train every run of a case, one after the other; ``words`` are what ``hpc submit`` takes after the case.
+    """Train every run of a case, one after the other; ``words`` choose it as they do for ``hpc submit``.
 
-    Returns the first exit code that is not OK; what was interrupted goes on when the command is given again.
+    A run that fails does not keep the next from its turn. Asked to stop (Ctrl-C, TERM), the run at work saves
+    and no other begins. Returns the exit code of the last run that did not end well.
     """
     env = JobEnv.read()
-    for paths in _runs_of(case, words, env):
-        if Ledger(paths.events).history().finished:
-            sys.stdout.write(f"{paths.case}/{paths.run_id} was finished before: {paths.report}\n")
-            continue
-        exit_code = _train(paths, env)
-        if exit_code != ExitCode.OK:
-            return exit_code
-    return ExitCode.OK
+    if "--fresh" in words and env.world_size > 1:
+        fix = "leave it out, or let `hpc submit --fresh` start the ranks"
+        raise UserError("--fresh and several ranks: each would look for the newest run itself", fix=fix)
+    worst = ExitCode.OK
+    with _told_to_stop() as wishes:
+        for paths in _runs_of(case, words, env):
+            if wishes:
+                return ExitCode.CONTINUE_LATER
+            if Ledger(paths.events).history().finished:
+                sys.stdout.write(f"{paths.case}/{paths.run_id} was finished before: {paths.report}\n")
+                continue
+            exit_code = _train(paths, env)
+            _listen(wishes)
+            if exit_code == ExitCode.CONTINUE_LATER:
+                return exit_code
+            worst = worst if exit_code == ExitCode.OK else exit_code
+    return worst
+
+
+@contextmanager
+def _told_to_stop() -> Iterator[list[int]]:
+    """Collect the wishes to stop, whichever run is at work; the old handlers come back afterwards."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    wishes: list[int] = []
+    _listen(wishes)
+    try:
+        yield wishes
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _listen(wishes: list[int]) -> None:
+    """Take TERM as a wish, and the first Ctrl-C as TERM; a second one ends the process."""
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    signal.signal(signal.SIGTERM, lambda number, _frame: wishes.append(number))
+    signal.signal(signal.SIGINT, interrupt)
 
 
 def _runs_of(case: str, words: Sequence[str], env: JobEnv) -> list[RunPaths]:
@@ -54,13 +99,13 @@ def _runs_of(case: str, words: Sequence[str], env: JobEnv) -> list[RunPaths]:
 
 
 def _train(paths: RunPaths, env: JobEnv) -> ExitCode:
-    if not env.is_main:
-        os.environ[jobenv.ATTEMPT] = str(_attempt_of_main(paths))
-        return run_job(paths.root)
-    with _attempt(paths) as end:
-        exit_code = run_job(paths.root)
-        end.append(exit_code)
-    return exit_code
+    with _logged(paths.rank_log(env.rank)):
+        if not env.is_main:
+            os.environ[jobenv.ATTEMPT] = str(_attempt_of_main(paths))
+            return run_job(paths.root)
+        with _attempt(paths) as end:
+            end.append(run_job(paths.root))
+        return end[0]
 
 
 @contextmanager
@@ -71,14 +116,16 @@ def _attempt(paths: RunPaths) -> Iterator[list[ExitCode]]:
     lease.take(paths.lease, mine, is_running=lambda _: None)
     os.environ |= {jobenv.ATTEMPT: str(mine.attempt), jobenv.LEASE: mine.token}
     paths.stop_wish.unlink(missing_ok=True)
+    ledger.close_lost_attempt(mine.job_id)
     ledger.append("submitted", job_id=mine.job_id, executor="local")
     ledger.append("attempt_started", attempt=mine.attempt, job_id=mine.job_id, nodes=[], host=mine.host)
     end: list[ExitCode] = []
     try:
-        yield end
+        with _renewed(paths.lease, mine):
+            yield end
     finally:
         exit_code = end[0] if end else ExitCode.FAILED
-        cause, why = _ENDINGS.get(exit_code, ("failed", "the log above tells why"))
+        cause, why = ENDINGS.get(exit_code, ("failed", "the log tells why"))
         ledger.append(
             "attempt_ended",
             attempt=mine.attempt,
@@ -90,15 +137,54 @@ def _attempt(paths: RunPaths) -> Iterator[list[ExitCode]]:
         lease.give_back(paths.lease, mine)
 
 
-_ENDINGS = {
-    ExitCode.OK: ("finished", "training is done and the report is written"),
-    ExitCode.CONTINUE_LATER: ("cancelled", "it was asked to stop; the same command continues it"),
-}
+@contextmanager
+def _renewed(path: Path, mine: lease.Lease) -> Iterator[None]:
+    """Leave signs of life, by which other machines know that the run is held."""
+    is_over = threading.Event()
+
+    def renew() -> None:
+        while not is_over.wait(lease.RENEW_S):
+            lease.renew(path, mine)
+
+    thread = threading.Thread(target=renew, name="lease", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        thread.join()
+
+
+class _Tee(io.TextIOBase):
+    """Writes to a stream and to a log."""
+
+    def __init__(self, stream: TextIO, log: TextIO) -> None:
+        self.stream, self.log = stream, log
+
+    def write(self, text: str) -> int:
+        self.log.write(text)
+        return self.stream.write(text)
+
+    def flush(self) -> None:
+        self.log.flush()
+        self.stream.flush()
+
+
+@contextmanager
+def _logged(log: Path) -> Iterator[None]:
+    """Keep in the rank's log what this process prints."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with (
+        log.open("a", buffering=1) as file,
+        contextlib.redirect_stdout(_Tee(sys.stdout, file)),
+        contextlib.redirect_stderr(_Tee(sys.stderr, file)),
+    ):
+        yield
 
 
 def _attempt_of_main(paths: RunPaths) -> int:
     """Wait until rank 0 of this very start holds the run; return its attempt."""
-    limit = time.monotonic() + WAITING_S
+    limit = time.monotonic() + PREPARING_S  # rank 0 may be testing the run before
     while time.monotonic() < limit:
         holder = lease.read(paths.lease)
         if holder and holder.job_id == _job_id() and lease.is_alive(paths.lease, holder, lambda _: None):
@@ -108,6 +194,12 @@ def _attempt_of_main(paths: RunPaths) -> int:
 
 
 def _job_id() -> str:
-    """Name this start; torchrun's ranks share an address, a process alone has its number."""
-    shared = [os.environ[name] for name in ("MASTER_ADDR", "MASTER_PORT") if name in os.environ]
-    return ":".join(shared) or str(os.getpid())
+    """Name this start: a Slurm step, the address that torchrun's ranks share, or this process."""
+    environ = os.environ
+    if "SLURM_JOB_ID" in environ and "SLURM_STEP_ID" in environ:
+        return f"{environ['SLURM_JOB_ID']}.{environ['SLURM_STEP_ID']}"
+    if "MASTER_ADDR" in environ and "MASTER_PORT" in environ:
+        address = environ["MASTER_ADDR"]
+        host = socket.gethostname() if address in THIS_HOST else address
+        return f"{host}:{environ['MASTER_PORT']}"
+    return str(os.getpid())

@@ -45,9 +45,9 @@ def survey() -> None:
 @cli.command()
 def size() -> None:
     """Count the parameters of the models of experiments, given as a JSON list of trees on stdin."""
-    from stockpred.size import num_parameters_of
+    from stockpred.size import sizes_of
 
-    click.echo(json.dumps([num_parameters_of(tree) for tree in json.load(sys.stdin)]))
+    click.echo(json.dumps(sizes_of(json.load(sys.stdin))))
 
 
 @cli.command(context_settings={"ignore_unknown_options": True})
@@ -63,7 +63,7 @@ def train(target: str, words: tuple[str, ...]) -> None:
     With a CASE, the options and settings are those of `hpc submit`: --preset, --data, --only, KEY=VALUE.
     Its runs are trained one after the other, by as many ranks as were started; the same command continues.
     """
-    if words or not (Path(target) / "config.yaml").is_file():
+    if words or not (Path(target) / "plan.json").is_file():
         from stockpred.alone import train_case
 
         exit_code = train_case(target, words)

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from hpc.errors import UserError
 from stockpred import discover, schema
 
 
-def num_parameters_of(tree: dict[str, Any]) -> int | None:
-    """Return how many numbers training may change; None where the experiment's universe is not there."""
+def sizes_of(trees: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return {size} of each experiment's model, or {what, where, fix} of why it cannot be built."""
+    return [_size_of(tree) for tree in trees]
+
+
+def _size_of(tree: dict[str, Any]) -> dict[str, Any]:
     experiment = schema.of(tree).model_validate(tree)
     way = discover.load("stockpred.learners", experiment.learner.name, where="learner.name")
     try:
-        return int(way.count_parameters(experiment))
-    except UserError:
-        return None
+        return {"size": int(way.count_parameters(experiment))}
+    except UserError as error:
+        return {"what": error.what, "where": error.where, "fix": error.fix}

@@ -22,7 +22,8 @@ class SplitRange:
     """One part of time, both ends included, as int64 ns since 1970 UTC.
 
     Targets lie in [score_start, score_end]; their context may reach back to ``context_start``, the first date
-    of the embargo, so that windows of different parts never share a bar.
+    of the embargo, so that windows of different parts never share a bar. (A bar's change also reads the close
+    before it.)
     """
 
     context_start: int

@@ -28,7 +28,7 @@ from torch.distributed.distributed_c10d import PrefixStore, Store
 
 from hpc import records, text
 from hpc.errors import ExitCode, UserError
-from hpc.jobenv import JobEnv
+from hpc.jobenv import JobEnv, num_cores
 from hpc.paths import RunPaths
 from stockpred.config import TrainingConfig
 
@@ -222,7 +222,7 @@ def num_threads(env: JobEnv) -> int:
 
     Never more than those CPUs: threads that wait for one another's turn make a step many times slower.
     """
-    num_cpus = len(os.sched_getaffinity(0))
+    num_cpus = num_cores()
     for name in ("OMP_NUM_THREADS", "SLURM_CPUS_PER_TASK"):
         if os.environ.get(name, "").isdecimal():
             return max(1, min(int(os.environ[name]), num_cpus))

@@ -47,7 +47,7 @@ def moving_average(inputs_BTF: Tensor, kernel: int = KERNEL) -> Tensor:
 
 
 def build(config: RegressorConfig, *, num_features: int) -> DLinear:
-    """Return a DLinear, which has no hidden layer and no dropout; raise UserError where one is asked for."""
+    """Return a DLinear; raise UserError where a hidden layer is asked for. Dropout does not act in it."""
     raise_all(
         [
             UserError(
