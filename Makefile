@@ -42,19 +42,19 @@ dry-run: .venv/.ready ## show what submit would do
 	@$(BIN)/hpc submit $(CASE) $(OPTIONS) $(ONLY) --dry-run $(SET) $(ARGS)
 
 status: .venv/.ready ## every run, and what it does now
-	@$(BIN)/hpc status $(CASE) $(ARGS)
+	@$(BIN)/hpc status $(CASE) $(ONLY) $(ARGS)
 
 logs: .venv/.ready ## the log of CASE
-	@$(BIN)/hpc logs $(CASE) $(ARGS)
+	@$(BIN)/hpc logs $(CASE) $(ONLY) $(ARGS)
 
 monitor: .venv/.ready ## follow the runs until you press Ctrl-C
-	@$(BIN)/hpc monitor $(CASE) $(ARGS)
+	@$(BIN)/hpc monitor $(CASE) $(ONLY) $(ARGS)
 
 cancel: .venv/.ready ## end the run of CASE
-	@$(BIN)/hpc cancel $(CASE) $(ARGS)
+	@$(BIN)/hpc cancel $(CASE) $(ONLY) $(ARGS)
 
 report: .venv/.ready ## write the report of CASE again
-	@$(BIN)/hpc report $(CASE) $(ARGS)
+	@$(BIN)/hpc report $(CASE) $(ONLY) $(ARGS)
 
 summary: .venv/.ready ## the results of all runs of CASE side by side: table, CSV, HTML
 	@$(BIN)/hpc summary $(CASE) $(if $(PRESET),--preset $(PRESET)) $(ARGS)

@@ -140,62 +140,68 @@ def config(case: str | None, **chosen: object) -> None:
 
 @cli.command()
 @click.argument("run", required=False)
+@click.option("--only", default=None, metavar="NAME,...", help="Only these runs of an array, as AAPL,XOM.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--plain", is_flag=True, help="One tab-separated line per run.")
 @click.option("--no-lift", is_flag=True, help="Leave a requeued job's two-minute hold as it is.")
-def status(run: str | None, as_json: bool, plain: bool, no_lift: bool) -> None:
+def status(run: str | None, only: str | None, as_json: bool, plain: bool, no_lift: bool) -> None:
     """Say how the runs are doing; start requeued jobs that Slurm holds back."""
     from hpc import tables
     from hpc.monitor import Watcher
 
-    views = Watcher(lifts_holds=not no_lift).look(_runs(run))
+    views = Watcher(lifts_holds=not no_lift).look(_runs(run, only))
     tables.show_views(views, as_json=as_json, plain=plain)
 
 
 @cli.command()
 @click.argument("run", required=False)
+@click.option("--only", default=None, metavar="NAME,...", help="Only these runs of an array, as AAPL,XOM.")
 @click.option("-f", "--follow", is_flag=True, help="Go on, across restarts, until the run is over.")
 @click.option("-n", "--lines", "number", default=50, show_default=True, help="Begin with the last N lines.")
 @click.option("--rank", default=0, show_default=True, help="The rank whose log to show.")
 @click.option("--job", is_flag=True, help="Show the batch shell's log instead of a rank's.")
-def logs(run: str | None, follow: bool, number: int, rank: int, job: bool) -> None:
+def logs(run: str | None, only: str | None, follow: bool, number: int, rank: int, job: bool) -> None:
     """Print the log of a run, one file across all of its attempts."""
     from hpc import launch, runs
 
-    found = runs.find_run(runs.find_root(), run)
+    found = runs.find_run(runs.find_root(), run, only)
     sys.exit(launch.show_log(found, number=number, rank=rank, is_batch=job, follows=follow))
 
 
 @cli.command()
 @click.argument("run", required=False)
+@click.option("--only", default=None, metavar="NAME,...", help="Only these runs of an array, as AAPL,XOM.")
 @click.option("--once", is_flag=True, help="Print one picture and end.")
 @click.option("--every", default=2.0, show_default=True, metavar="SECONDS", help="How often files are read.")
 @click.option("--no-lift", is_flag=True, help="Leave a requeued job's two-minute hold as it is.")
-def monitor(run: str | None, once: bool, every: float, no_lift: bool) -> None:
+def monitor(run: str | None, only: str | None, once: bool, every: float, no_lift: bool) -> None:
     """Watch the runs; Ctrl-C ends the watching, not the runs."""
     from hpc import tables
     from hpc.monitor import Watcher
 
     watcher = Watcher(lifts_holds=not no_lift)
-    tables.watch(lambda: watcher.look(_runs(run)), every_s=every, once=once)
+    tables.watch(lambda: watcher.look(_runs(run, only)), every_s=every, once=once)
 
 
 @cli.command()
 @click.argument("run", required=False)
-def cancel(run: str | None) -> None:
+@click.option("--only", default=None, metavar="NAME,...", help="Only these runs of an array, as AAPL,XOM.")
+def cancel(run: str | None, only: str | None) -> None:
     """Stop a run: it saves, leaves and does not come back until it is submitted again."""
     from hpc import launch
 
-    launch.cancel(run)
+    launch.cancel(run, only)
 
 
 @cli.command()
 @click.argument("run", required=False)
-def report(run: str | None) -> None:
+@click.option("--only", default=None, metavar="NAME,...", help="Only these runs of an array, as AAPL,XOM.")
+def report(run: str | None, only: str | None) -> None:
     """Write a run's report again from its files."""
     from hpc import launch, runs
 
-    sys.exit(launch.report(runs.find_run(runs.find_root(), run)))
+    for found in runs.matching(runs.find_root(), run, only)[-1 if only is None else 0 :]:
+        launch.report(found)
 
 
 @cli.command()
@@ -287,11 +293,11 @@ def _plan(case: str | None, chosen: dict[str, object]) -> AnyPlan:
     return planning.plan_of(case, chosen)
 
 
-def _runs(wanted: str | None) -> list[Run]:
+def _runs(wanted: str | None, only: str | None) -> list[Run]:
     from hpc import runs
 
     root = runs.find_root()
-    return runs.matching(root, wanted) if wanted else runs.all_runs(root)
+    return runs.matching(root, wanted, only) if wanted or only else runs.all_runs(root)
 
 
 def _is_agreed(num_plans: int) -> bool:

@@ -15,6 +15,8 @@ from hpc.errors import UserError, raise_all
 from hpc.sections import Resources
 from hpc.text import duration
 
+TIMED_OUT = 124
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -50,8 +52,11 @@ def model_sizes(root: Path, configs: Sequence[Config]) -> list[int | None]:
         timeout_s=120,
         cwd=root,
     )
-    if not answer.is_ok:
+    if answer.code == TIMED_OUT:
         return [None] * len(configs)
+    if not answer.is_ok:
+        what = "a model cannot be built: " + (answer.err.strip().splitlines() or ["no reason given"])[-1]
+        raise UserError(what, where="model.name", fix="mend its file in stockpred/models")
     rows = json.loads(answer.out)
     raise_all(
         [

@@ -29,7 +29,7 @@ from hpc.planning import Chosen, plan_of_run, single_plan_of
 from hpc.preflight import Verdict, check, failures, missing_bars
 from hpc.runs import Run
 from hpc.submit import Outcome, Submission, is_alive, submit, write_run
-from hpc.text import count
+from hpc.text import count, parameters
 
 DEMO_INTERRUPT_AT = 0.4
 MOST_LOGS = 10
@@ -132,12 +132,12 @@ def show_log(run: Run, *, number: int, rank: int, is_batch: bool, follows: bool)
     return follow_to_end([run.paths], log=name, begins=[end]) if follows else ExitCode.OK
 
 
-def cancel(wanted: str | None) -> None:
+def cancel(wanted: str | None, only: str | None) -> None:
     """Let the live run or array that is meant save and leave; the ledger knows before any process does."""
     root = runs.find_root()
     if wanted is None:
         raise UserError("which run?", fix="name a case or a run; `hpc status` lists them")
-    candidates = runs.matching(root, wanted)
+    candidates = runs.matching(root, wanted, only)
     live = [run for run in candidates if not run.history.finished and not run.history.is_over]
     if not live:
         tables.result(f"{candidates[-1].name} is not running")
@@ -183,7 +183,7 @@ def _cancel_jobs(live: Sequence[Run]) -> None:
         raise UserError(what, fix=f"try: scancel {' '.join(job_ids)}", exit_code=ExitCode.FAILED)
 
 
-def report(run: Run) -> ExitCode:
+def report(run: Run) -> None:
     """Let the training program write a run's report again."""
     answer = shell.run([sys.executable, "-m", "stockpred", "report", str(run.paths.root)], timeout_s=600)
     if not answer.is_ok:
@@ -193,7 +193,6 @@ def report(run: Run) -> ExitCode:
             exit_code=ExitCode.FAILED,
         )
     tables.result(answer.out)
-    return ExitCode.OK
 
 
 def summarise(case: str | None, preset: str | None) -> ExitCode:
@@ -209,7 +208,12 @@ def summarise(case: str | None, preset: str | None) -> ExitCode:
         known = ", ".join(sorted(set(presets.values())))
         raise UserError(f"case {case} has no run of preset {chosen!r}", fix=f"there are runs of: {known}")
     newest = own[-1].history.array
-    wanted = [run for run in own if run.history.finished or run.history.array == newest]
+    wanted = [
+        run
+        for run in own
+        if run.history.finished or run is own[-1] or (newest is not None and run.history.array == newest)
+    ]
+    wanted.sort(key=_place_in_array)
     out = root / "runs" / case / f"summary-{chosen}"
     words = [sys.executable, "-m", "stockpred", "summary", "--out", str(out)]
     answer = shell.run([*words, *(str(run.paths.root) for run in wanted)], timeout_s=600, cwd=root)
@@ -217,6 +221,15 @@ def summarise(case: str | None, preset: str | None) -> ExitCode:
     if answer.err:
         tables.talk(answer.err.rstrip())
     return ExitCode.OK if answer.is_ok else ExitCode.FAILED
+
+
+def _place_in_array(run: Run) -> tuple[int, str]:
+    """Return where a run stands in its array; runs outside of one come last, by name."""
+    member = (records.read_json_if_any(run.paths.plan) or {}).get("member")
+    array = run.history.array
+    plan = records.read_json_if_any(run.paths.array(array).plan) if array else None
+    values = plan["values"] if plan else []
+    return (values.index(member) if member in values else len(values), run.paths.run_id)
 
 
 def demo(case: str, preset: str, *, locally: bool) -> ExitCode:
@@ -294,9 +307,10 @@ def _check(plans: Sequence[AnyPlan], place: Place) -> None:
 
 
 def _preview(plans: Sequence[AnyPlan], place: Place) -> str:
-    sizes = model_sizes(plans[0].root, [plan.config for plan in plans])
+    every = [run.config for plan in plans for run in plan.runs]
+    sizes = dict(zip(map(id, every), model_sizes(plans[0].root, every), strict=True))
     header = ("case", "preset", "run", "parameters", "ranks", "limit", "GPU-hours at most")
-    rows = [_row(plan, size) for plan, size in zip(plans, sizes, strict=True)]
+    rows = [_row(plan, sizes[id(plan.runs[0].config)]) for plan in plans]
     state = f"\n{place.cluster.summary()}" if place.cluster else ""
     table = tables.lines([header, *rows] if place.cluster else [row[:-1] for row in [header, *rows]])
     total = sum(_gpu_hours(plan) for plan in plans)
@@ -313,7 +327,7 @@ def _row(plan: AnyPlan, size: int | None) -> tuple[str, ...]:
         plan.case,
         plan.preset,
         plan.run_id if isinstance(plan, Plan) else f"{count(len(plan.runs), 'run')}, {_pace(plan)}",
-        f"{size / 1e6:.2f}M" if size else "-",
+        parameters(size),
         f"{plan.resources.nodes} x {plan.resources.gpus}",
         plan.resources.limit,
         f"{_gpu_hours(plan):.0f}",

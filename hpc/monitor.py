@@ -227,7 +227,10 @@ def _finished(history: History, evidence: Evidence) -> State:
     last = history.last
     if _is_alive(evidence) and last is not None and last.ended is None:
         return RunState.RUNNING, "training is done; the ranks leave", None
-    return RunState.FINISHED, "training is done and the report is written", None
+    step, total = evidence.progress.get("step"), evidence.progress.get("total_steps")
+    is_early = isinstance(step, int) and isinstance(total, int) and step < total
+    how = f"training is done, by early stopping at step {step}," if is_early else "training is done"
+    return RunState.FINISHED, f"{how} and the report is written", None
 
 
 def _stopped(cause: str, why: str) -> State:

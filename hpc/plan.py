@@ -86,6 +86,7 @@ class Plan:
             "cluster": self.cluster,
             "overrides": list(self.overrides),
             "run_id": self.run_id,
+            "member": member_of(self.config),
             "run_dir": self.run_dir,
             "signature": self.signature,
             "num_tasks": self.num_tasks,
@@ -114,7 +115,9 @@ def build(
         overrides = [f"data.dir={data_dir}", *overrides]
     resolved = config.resolve(root, case, preset=preset, overrides=overrides, cluster=cluster, check=check)
     signature = signature_of(resolved)
-    run_id = "-".join([preset, *_member(resolved), signature[:8], *([str(ordinal)] if ordinal > 1 else [])])
+    member = re.sub(r"[^A-Za-z0-9]+", "_", member_of(resolved) or "").strip("_")
+    parts = (preset, member, signature[:8], str(ordinal) if ordinal > 1 else "")
+    run_id = "-".join(part for part in parts if part)
     run_dir = f"runs/{case}/{run_id}"
     script = Script(
         root=root,
@@ -177,11 +180,10 @@ def _require_plain_names(**names: str | None) -> None:
     )
 
 
-def _member(resolved: Config) -> tuple[str, ...]:
-    """Return what tells a run from the others of its array: AAPL of data.symbol=AAPL, made a plain name."""
+def member_of(resolved: Config) -> str | None:
+    """Return what tells a run from the others of its array: AAPL of data.symbol=AAPL; None for no array."""
     key = resolved.array.key
-    value = resolved.value(key) if key else None
-    return () if value is None else (re.sub(r"[^A-Za-z0-9]+", "_", value).strip("_"),)
+    return resolved.value(key) if key else None
 
 
 def _recipe(

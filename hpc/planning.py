@@ -26,7 +26,7 @@ def plan_of(case: str | None, chosen: Chosen) -> Plan | ArrayPlan:
     if case is None or "=" in case:
         raise UserError("which case?", fix=f"name one: {', '.join(config.case_names(root))}")
     plan = _newest(root, case, chosen)
-    only = _names(chosen.get("only"))
+    only = runs.names_in(chosen.get("only"))
     if not array.is_array(plan.config):
         if only:
             raise UserError(_is_single(plan), where="command line", fix="leave --only (STOCK=) out")
@@ -111,10 +111,6 @@ def _from_root(directory: str | None, root: Path) -> str | None:
     if directory is None or Path.cwd() == root or Path(directory).is_absolute():
         return directory
     return os.path.relpath(directory, root)
-
-
-def _names(words: str | None) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(name for name in (words or "").replace(",", " ").split() if name))
 
 
 def _is_single(plan: Plan) -> str:

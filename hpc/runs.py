@@ -11,7 +11,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from hpc import shell
+from hpc import records, shell
 from hpc.errors import UserError
 from hpc.ledger import History, Ledger
 from hpc.paths import RunPaths
@@ -63,13 +63,16 @@ def all_runs(root: Path) -> list[Run]:
     return [open_run(RunPaths(path)) for path in sorted(found, key=_last_change)]
 
 
-def find_run(root: Path, wanted: str | None) -> Run:
+def find_run(root: Path, wanted: str | None, only: str | None = None) -> Run:
     """Return the newest of the runs that are meant."""
-    return matching(root, wanted)[-1]
+    return matching(root, wanted, only)[-1]
 
 
-def matching(root: Path, wanted: str | None) -> list[Run]:
-    """Return the runs of a case, or those that CASE/RUN_ID or the begin of RUN_ID names; the newest last."""
+def matching(root: Path, wanted: str | None, only: str | None = None) -> list[Run]:
+    """Return the runs of a case or an array, or those that (the begin of) a run's name means; newest last.
+
+    ``only`` keeps those with these names in their arrays, such as ``AAPL,XOM``.
+    """
     runs = all_runs(root)
     if not runs:
         raise UserError("there are no runs yet", where=str(root / "runs"), fix="start one: hpc submit CASE")
@@ -78,7 +81,27 @@ def matching(root: Path, wanted: str | None) -> list[Run]:
         cases = {run.paths.case for run in runs}
         fix = f"{suggestion(wanted or '', cases)} `hpc status` lists all"
         raise UserError(f"no run is called {wanted!r}", fix=fix)
-    return found
+    return _members(found, names_in(only)) if only else found
+
+
+def names_in(words: str | None) -> tuple[str, ...]:
+    """Return the names in ``AAPL,XOM`` or ``AAPL XOM``, each once."""
+    return tuple(dict.fromkeys((words or "").replace(",", " ").split()))
+
+
+def _members(found: list[Run], names: tuple[str, ...]) -> list[Run]:
+    members = [(records.read_json_if_any(run.paths.plan) or {}).get("member") for run in found]
+    for name in names:
+        if name not in members:
+            known = [member for member in members if member]
+            raise UserError(
+                f"no run is of {name!r}",
+                where="command line",
+                fix=suggestion(name, known)
+                if known
+                else "leave --only (STOCK=) out: these runs are no array",
+            )
+    return [run for run, member in zip(found, members, strict=True) if member in names]
 
 
 def provenance(root: Path) -> dict[str, Any]:

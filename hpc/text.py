@@ -21,6 +21,15 @@ def suggestion(word: str, known: Iterable[str]) -> str:
     return f"did you mean {guess!r}?" if guess else f"use one of: {', '.join(names)}"
 
 
+def parameters(number: int | None) -> str:
+    """Return the size of a model: ``201``, ``10.7k``, ``4.83M``; a dash for an unknown one."""
+    if number is None:
+        return "-"
+    if number < 1000:
+        return str(number)
+    return f"{number / 1e3:.1f}k" if number < 100_000 else f"{number / 1e6:.2f}M"
+
+
 def duration(seconds: float) -> str:
     """Return seconds as people say them: ``42s``, ``3m 05s``, ``2h 07m``, ``4d 03h``."""
     whole = round(seconds)

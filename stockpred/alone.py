@@ -50,14 +50,14 @@ def train_case(case: str, words: Sequence[str]) -> ExitCode:
     with _told_to_stop() as wishes:
         for paths in _runs_of(case, words, env):
             if wishes:
-                return ExitCode.CONTINUE_LATER
+                return ExitCode.INTERRUPTED
             if Ledger(paths.events).history().finished:
                 sys.stdout.write(f"{paths.case}/{paths.run_id} was finished before: {paths.report}\n")
                 continue
             exit_code = _train(paths, env)
             _listen(wishes)
             if exit_code == ExitCode.CONTINUE_LATER:
-                return exit_code
+                return ExitCode.INTERRUPTED
             worst = worst if exit_code == ExitCode.OK else exit_code
     return worst
 
@@ -90,8 +90,10 @@ def _runs_of(case: str, words: Sequence[str], env: JobEnv) -> list[RunPaths]:
     """Let the launcher resolve the case for as many ranks as there are; rank 0 writes the run directories."""
     ranks = f"resources.nodes={env.num_nodes}", f"resources.gpus={env.local_world_size}"
     command = [sys.executable, "-m", "hpc", "write-runs", case, *words, *ranks]
+    quietly = [] if env.is_main else ["--names-only"]
+    stderr = None if env.is_main else subprocess.DEVNULL  # a mistake is told once
     answer = subprocess.run(
-        [*command, *([] if env.is_main else ["--names-only"])], stdout=subprocess.PIPE, text=True, check=False
+        [*command, *quietly], stdout=subprocess.PIPE, stderr=stderr, text=True, check=False
     )
     if answer.returncode != 0:
         raise SystemExit(answer.returncode)  # the launcher has said why

@@ -114,11 +114,10 @@ def features_of(experiment: RegressionExperiment, asset: Asset) -> tuple[str, ..
     """Return the features for the asset's category; raise UserError where there are none."""
     features = experiment.series.features.get(asset.category)
     if features is None:
-        key = f"series.features.{asset.category}"
         raise UserError(
             f"{asset.symbol} is of category {asset.category}, for which no features are named",
             where="series.features",
-            fix=f"add {key}, such as {key}=[close]",
+            fix=f"write a line `{asset.category}: [close]` under series.features of the case's config.yaml",
         )
     return features
 

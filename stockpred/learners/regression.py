@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from hpc.errors import UserError
 from hpc.paths import RunPaths
 from stockpred import discover
 from stockpred.data import series as series_bars
@@ -38,13 +39,13 @@ class Regression:
         self.networks: dict[str, nn.Module] = {"model": model}
 
     def updates(self, batch: Batch, networks: Networks) -> Iterator[tuple[str, Tensor]]:
-        error_B = networks["model"](batch["inputs"]).float() - batch["target"]
+        error_B = predict(networks["model"], batch) - batch["target"]
         yield "model", error_B.square().sum() / batch["loss_weight"]
 
     def evaluate(self, batch: Batch, networks: Networks) -> Metrics:
         """Return the squared error in model units, and ``skill``: by which share persistence's is larger."""
         target_B = batch["target"]
-        squared = (networks["model"](batch["inputs"]).float() - target_B).square().sum()
+        squared = (predict(networks["model"], batch) - target_B).square().sum()
         of_persistence = (batch["persistence"] - target_B).square().sum()
         return {
             "mse": (squared, torch.full_like(squared, len(target_B))),
@@ -57,7 +58,7 @@ class Regression:
         was_training = model.training
         model.eval()
         with torch.no_grad():
-            forecast_B: Tensor = model(batch["inputs"]).float()
+            forecast_B = predict(model, batch)
         model.train(was_training)
         return forecast_B
 
@@ -66,6 +67,21 @@ class Regression:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         assert not state
+
+
+def predict(model: nn.Module, batch: Batch) -> Tensor:
+    """Return forecast_B in model units; raise UserError for a model that gives another shape.
+
+    A forecast of (B, 1) against targets of (B,) would spread to (B, B) without a word.
+    """
+    forecast_B: Tensor = model(batch["inputs"]).float()
+    if forecast_B.shape != batch["inputs"].shape[:1]:
+        raise UserError(
+            f"the model returns {tuple(forecast_B.shape)} for inputs {tuple(batch['inputs'].shape)}",
+            where="model.name",
+            fix="return one forecast for each sample: (B,), as with squeeze(-1)",
+        )
+    return forecast_B
 
 
 def prepare(

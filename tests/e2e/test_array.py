@@ -114,6 +114,67 @@ def test_torchruns_ranks_stop_together_and_go_on_when_the_command_is_given_again
     assert not paths.lease.exists()
 
 
+def test_ctrl_c_saves_keeps_the_log_and_begins_no_other_run(tmp_path: Path) -> None:
+    root = new_workspace(tmp_path / "interrupted")
+    words = (*CHOICE[:3], "--only", "AAPL,JNJ", *CHOICE[5:], "training.min_step_s=0.1")
+    process = start(root, "-m", "stockpred", "train", *words)
+    try:
+        wait_for_a_step(root, process)
+        process.send_signal(signal.SIGINT)
+        code = process.wait(timeout=60)
+    finally:
+        process.kill()
+
+    assert code == 130
+    (paths,) = runs_of(root).values()
+    (attempt,) = Ledger(paths.events).history().attempts
+    assert attempt.cause == "cancelled"
+    assert attempt.committed_step
+    assert "=== attempt 1 of per_stock/" in paths.rank_log(0).read_text()
+
+
+def test_to_train_a_finished_run_again_rewrites_nothing(pooled: tuple[Path, str]) -> None:
+    root, _ = pooled
+    before = {path: path.read_bytes() for path in root.glob("runs/per_stock/*/*.json")}
+
+    again = (*CHOICE, "array.at_once=2", "training.min_step_s=0.05")
+    done = run(root, "stockpred", "train", *again, "data.dir=elsewhere")
+
+    assert done.stdout.count("was finished before") == len(STOCKS)
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_a_run_that_was_cancelled_can_be_submitted_again_while_its_pool_lives(tmp_path: Path) -> None:
+    root = new_workspace(tmp_path / "again")
+    words = (*CHOICE, "array.at_once=1", "training.min_step_s=0.1", "--local")
+    assert run(root, "hpc", "submit", *words).returncode == 0
+    deadline = time.monotonic() + 60
+    while not list(root.glob("runs/*/*/status.json")):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+    cancelled = run(root, "hpc", "cancel", "per_stock", "--only", "^GSPC")
+    waiting = run(root, "hpc", "status", "per_stock", "--only", "^GSPC")
+    done = run(root, "hpc", "submit", *words, "--wait")
+
+    assert cancelled.stdout.count("cancelled") == 1
+    assert "\tcancelled\t" in waiting.stdout
+    assert "per_stock/demo-GSPC" in done.stdout
+    assert done.returncode == 0, done.stdout + done.stderr
+    histories = [Ledger(paths.events).history() for paths in runs_of(root).values()]
+    assert all(history.finished for history in histories)
+    assert most_at_once([attempt for history in histories for attempt in history.attempts]) == 1
+
+
+def test_several_ranks_cannot_each_look_for_a_fresh_run(tmp_path: Path) -> None:
+    root = new_workspace(tmp_path / "fresh")
+
+    done = run(root, "stockpred", "train", *CHOICE, "--fresh", ranks="2")
+
+    assert done.returncode == 2
+    assert "--fresh and several ranks" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
@@ -175,11 +236,11 @@ def environ() -> dict[str, str]:
     return kept | {"PYTHONPATH": str(PROJECT), "OMP_NUM_THREADS": "1"}
 
 
-def run(root: Path, program: str, *words: str) -> subprocess.CompletedProcess[str]:
+def run(root: Path, program: str, *words: str, ranks: str = "1") -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", program, *words],
         cwd=root,
-        env=environ(),
+        env=environ() | ({"RANK": "0", "WORLD_SIZE": ranks} if ranks != "1" else {}),
         capture_output=True,
         text=True,
         timeout=180,
@@ -189,21 +250,20 @@ def run(root: Path, program: str, *words: str) -> subprocess.CompletedProcess[st
 
 def start_torchrun(root: Path, *words: str) -> subprocess.Popen[bytes]:
     launcher = ("-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=0")
-    log = (root / "torchrun.log").open("ab")
-    with log:
+    return start(root, *launcher, "-m", "stockpred", "train", *words)
+
+
+def start(root: Path, *words: str) -> subprocess.Popen[bytes]:
+    with (root / "output.log").open("ab") as log:
         return subprocess.Popen(
-            [sys.executable, *launcher, "-m", "stockpred", "train", *words],
-            cwd=root,
-            env=environ(),
-            stdout=log,
-            stderr=subprocess.STDOUT,
+            [sys.executable, *words], cwd=root, env=environ(), stdout=log, stderr=subprocess.STDOUT
         )
 
 
 def wait_for_a_step(root: Path, process: subprocess.Popen[bytes]) -> None:
     deadline = time.monotonic() + 90
     while not any(re.search('"step": [1-9]', path.read_text()) for path in root.glob("runs/*/*/status.json")):
-        assert process.poll() is None, (root / "torchrun.log").read_text()
+        assert process.poll() is None, (root / "output.log").read_text()
         assert time.monotonic() < deadline
         time.sleep(0.1)
 

@@ -11,17 +11,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hpc import planning, preflight
+from hpc import launch, planning, preflight, runs
 from hpc.array import ArrayPlan
 from hpc.cluster import Cluster
 from hpc.errors import UserError
-from hpc.ledger import reduce
+from hpc.estimate import model_sizes
+from hpc.jobenv import num_cores
+from hpc.ledger import Ledger, reduce
 from hpc.local import places_of
 from hpc.paths import RunPaths
 from hpc.plan import Plan
 from hpc.preflight import Verdict
 from hpc.render import Tasks
 from hpc.runs import Run
+from hpc.submit import write_run
 
 SYMBOLS = ("AAPL", "MSFT", "^GSPC", "BRK B", "it's", "$HOME")
 DEMO = {"preset": "demo"}
@@ -194,8 +197,59 @@ def test_the_places_of_a_pool_share_the_persons_gpus(
     assert places_of(num_tasks, at_once) == places
 
 
+def test_where_the_system_confines_no_process_all_cores_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "sched_getaffinity")
+    monkeypatch.setattr(os, "cpu_count", lambda: 12)
+
+    assert num_cores() == 12
+
+
 def test_without_gpus_there_is_a_place_for_every_core(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(6)))
 
     assert places_of(2, None) == ("", "", "")
+
+
+def submitted(plan: Plan, array: str | None) -> RunPaths:
+    """Make a plan a run that was submitted to Slurm, by itself or in an array."""
+    write_run(plan)
+    Ledger(plan.paths.events).append("submitted", job_id="7", executor="slurm", array=array)
+    return plan.paths
+
+
+def test_runs_are_named_by_their_array_and_by_their_place_in_it(workspace: Path) -> None:
+    plan = array()
+    for run in plan.runs:
+        submitted(run, plan.array_id)
+
+    of_array = runs.matching(workspace, plan.array_id)
+    two = runs.matching(workspace, "per_stock", "^GSPC AAPL")
+
+    assert {run.paths for run in of_array} == {run.paths for run in plan.runs}
+    assert {run.paths.run_id.split("-")[1] for run in two} == {"GSPC", "AAPL"}
+    with pytest.raises(UserError) as caught:
+        runs.matching(workspace, "per_stock", "APPL")
+    assert caught.value.fix == "did you mean 'AAPL'?"
+
+
+@pytest.mark.parametrize("arrays", [("a", "a", None), ("a", "b"), (None, None)])
+def test_what_does_not_belong_together_is_not_cancelled_together(arrays: tuple[str | None, ...]) -> None:
+    plan = array()
+    for run, name in zip(plan.runs, arrays, strict=False):
+        submitted(run, name)
+
+    with pytest.raises(UserError, match="means several runs"):
+        launch.cancel("per_stock", None)
+
+    assert not any(Ledger(run.paths.events).history().is_cancelled for run in plan.runs)
+
+
+def test_a_model_that_cannot_be_built_is_told_before_any_job(workspace: Path) -> None:
+    plan = array(overrides=["model.name=dlinear", "model.hidden_dim=8"])
+
+    with pytest.raises(UserError) as caught:
+        model_sizes(workspace, [plan.runs[0].config])
+
+    assert "dlinear has no hidden_dim, but 8 is set" in str(caught.value)
+    assert caught.value.where == "command line"

@@ -89,3 +89,19 @@ def test_without_a_launcher_a_held_run_is_not_written(path: Path) -> None:
 
     with pytest.raises(UserError):
         lease.check(path, None)
+
+
+def test_where_there_is_no_proc_the_dead_are_told_from_the_living_by_ps(
+    path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(lease, "PROC", tmp_path / "nothing")
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    try:
+        alive = replace(lease.new(attempt=1, job_id="7"), pid=child.pid, born=lease._born(child.pid))
+        lease.take(path, alive, is_running=nobody_to_ask)
+        assert lease.is_alive(path, alive, nobody_to_ask)
+    finally:
+        child.kill()
+    assert not lease.is_alive(path, alive, nobody_to_ask)  # a zombie, not waited for yet
+    child.wait()
+    assert not lease.is_alive(path, alive, nobody_to_ask)

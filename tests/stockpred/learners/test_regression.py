@@ -14,6 +14,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from hpc.errors import UserError
 from hpc.paths import RunPaths
 from hpc.plan import build
 from hpc.submit import write_run
@@ -70,6 +71,13 @@ def test_the_loss_is_the_mean_squared_error_and_the_mean_over_parts_is_the_same(
         for chosen in (slice(3), slice(3, 6))
     ]
     assert float(torch.stack(parts).mean()) == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("last", [nn.Identity(), nn.Flatten(0, 0)])
+def test_a_model_of_another_shape_is_refused_at_its_first_batch(last: nn.Module) -> None:
+    learner, batch = Regression(nn.Sequential(nn.Flatten(), nn.Linear(T * F, 1), last)), batch_of()
+    with pytest.raises(UserError, match=r"the model returns \(6, 1\) for inputs \(6, 6, 2\)"):
+        next(learner.updates(batch, as_given(learner)))
 
 
 def test_validation_adds_up_to_error_and_skill_over_any_batches() -> None:
