@@ -63,6 +63,9 @@ def limited(
     stocks = new_workspace(base / "stocks", cluster)
     array = stocks.submitted(*STOCKS, *ONCE_LIMITED)
     runs |= {f"stock {task}": run for task, run in enumerate(array)}
+    refused = new_workspace(base / "refused", cluster)
+    pair = refused.submitted(*STOCKS, *ONCE_LIMITED, "--only", "JNJ,XOM", "resources.requeue=false")
+    runs |= {f"successor {task}": run for task, run in enumerate(pair)}
     forgotten = new_workspace(base / "forgotten", cluster_without_accounting).submit(*FREE)
     workspaces = {run.workspace.root: run.workspace for run in runs.values()}
     monitors = [workspace.start_hpc("monitor") for workspace in workspaces.values()]
@@ -205,22 +208,42 @@ def test_without_accounting_it_is_all_the_same(
     _ends_like(run, uninterrupted, num_restarts=None)
 
 
-def test_an_array_of_eight_stocks_is_interrupted_once_each_and_changes_no_bit(
-    limited: dict[str, Submitted], cluster: Cluster, tmp_path: Path
-) -> None:
-    """The runs of the array end like those of a pool of processes that nobody interrupted."""
-    pool = new_workspace(tmp_path / "pool", cluster)
+@pytest.fixture(scope="module")
+def pooled(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, str]]:
+    """Return the fingerprint of each stock, trained in a pool of processes that nobody interrupted."""
+    pool = new_workspace(tmp_path_factory.mktemp("slurm") / "pool", cluster)
     done = pool.hpc("submit", *STOCKS, "--local", "--wait", timeout_s=300)
     assert done.returncode == 0, done.stderr
-    whole = {path.parent.name.split("-")[1]: path.parent for path in pool.root.glob("runs/*/*/events.jsonl")}
+    found = [RunPaths(path.parent) for path in pool.root.glob("runs/*/*/events.jsonl")]
+    return {stock_of(paths): fingerprint(paths) for paths in found}
+
+
+def stock_of(paths: RunPaths) -> str:
+    return paths.run_id.split("-")[1]
+
+
+def test_an_array_of_eight_stocks_is_interrupted_once_each_and_changes_no_bit(
+    limited: dict[str, Submitted], pooled: dict[str, dict[str, str]]
+) -> None:
     stocks = [run for name, run in limited.items() if name.startswith("stock ")]
 
     assert [run.until_over(timeout_s=600) for run in stocks] == ["finished"] * 8, stocks[0].story()
     for task, run in enumerate(stocks):
         assert [attempt.cause for attempt in run.history.attempts] == ["deadline", "finished"]
         assert run.history.job_ids == (f"{stocks[0].job_id.partition('_')[0]}_{task}",)
-        name = run.paths.run_id.split("-")[1]
-        assert fingerprint(run.paths) == fingerprint(RunPaths(whole[name])), name
+        assert fingerprint(run.paths) == pooled[stock_of(run.paths)], run.story()
+
+
+def test_where_requeue_is_refused_a_successor_carries_one_run_of_an_array_on(
+    limited: dict[str, Submitted], pooled: dict[str, dict[str, str]]
+) -> None:
+    for task, run in enumerate((limited["successor 0"], limited["successor 1"])):
+        assert run.until_over(timeout_s=600) == "finished", run.story()
+        first, second = run.history.job_ids
+        assert first.endswith(f"_{task}")
+        assert "_" not in second
+        assert run.history.array is not None
+        assert fingerprint(run.paths) == pooled[stock_of(run.paths)], run.story()
 
 
 def test_cancelling_a_case_ends_its_whole_array_and_to_submit_goes_on_with_the_rest(

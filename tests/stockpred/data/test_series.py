@@ -249,7 +249,7 @@ def test_the_run_tells_what_was_fitted_on_what(
         ({"data__symbol": None}, "data.symbol names none", "data.symbol", "there are X, Y"),
         ({"data__symbol": "Z"}, "'Z' is not an asset", "data.symbol", "X, Y"),
         ({"series__features": {"crypto": ["close"]}}, "category us_equity", "series.features",
-         "add series.features.us_equity"),
+         "`us_equity: [close]` under series.features"),
         ({"model__context_length": 70}, "dates are too few", "data.split", "more bars"),
         ({"model__context_length": 60}, "60 bars before it", "model.context_length", "smaller"),
         ({"data__end": "2020-01-20"}, "dates are too few", "data.split", "more bars"),
