@@ -34,7 +34,7 @@ def summarise(run_dirs: Sequence[Path], prefix: Path) -> Summary:
     _write(html, web.render(gathered, rows, html.resolve().parent))
     synthetic = [run.results.symbol for asset in gathered.assets for run in asset.runs if run.is_synthetic]
     alarm = f"synthetic bars: {', '.join(dict.fromkeys(synthetic))}" if synthetic else None
-    told = terminal.plain(words.verdict(rows).headline)
+    told = terminal.plain(words.verdict(gathered, rows).headline)
     cautions = [terminal.plain(caution) for caution in words.cautions(rows)]
     parts = (alarm, *gathered.notes, told, *cautions, "", terminal.table(rows), "", str(csv), str(html))
     return Summary("\n".join(part for part in parts if part is not None), ExitCode.OK)

@@ -11,10 +11,10 @@ from stockpred import metrics
 from stockpred.results.regression import UNDECIDED, RegressionResults, Scores
 from stockpred.summary.gather import Asset, TestedRun
 
-RIVALS = ("persistence", "always_up")
+RIVALS = ("persistence", "drift", "always_up")
 LEVEL = 0.05
 COLUMNS = (
-    *("symbol", "forecaster", "run_id", "num_bars", "first_time", "last_time"),
+    *("symbol", "forecaster", "settings", "run_id", "num_bars", "first_time", "last_time"),
     *("mse_price", "mae_price", "r2_price", "mse_return", "mae_return", "r2_return"),
     *("skill", "skill_low", "skill_high", "dm_p", "direction", "direction_low", "direction_high"),
 )
@@ -24,7 +24,8 @@ COLUMNS = (
 class Entry:
     """A forecaster on one asset; ``run`` is None for a rival.
 
-    ``holm_p`` is the Diebold-Mariano p value of a model, corrected for all models of the summary.
+    ``holm_p`` is the Diebold-Mariano p value of a model, corrected for all runs that were tested on the same
+    bars, those too that newer ones have replaced.
     """
 
     results: RegressionResults
@@ -37,8 +38,12 @@ class Entry:
         return self.run is not None
 
     @property
+    def label(self) -> str:
+        return self.run.label if self.run else self.scores.label
+
+    @property
     def name(self) -> str:
-        return f"{self.results.symbol} {self.scores.label}"
+        return f"{self.results.symbol} {self.label}"
 
     @property
     def verdict(self) -> str:
@@ -49,7 +54,7 @@ class Entry:
 
 def of(assets: Sequence[Asset]) -> tuple[Entry, ...]:
     """Return all rows, asset by asset."""
-    holm = _holm([run for asset in assets for run in asset.runs])
+    holm = _holm([run for asset in assets for run in (*asset.runs, *asset.older)])
     rows: list[Entry] = []
     for asset in assets:
         rows += [Entry(run.results, run.results.model, run, holm.get(run.paths.root)) for run in asset.runs]
@@ -80,6 +85,7 @@ def _cells(entry: Entry) -> list[object]:
     return [
         results.symbol,
         scores.name,
+        " ".join(entry.run.settings) if entry.run else None,
         entry.run.paths.run_id if entry.run else None,
         results.num_bars,
         results.first_time,

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from hpc import records
 from hpc.errors import UserError, raise_all
+from hpc.ledger import History
 from hpc.paths import RunPaths
 from stockpred.report import runfiles
 from stockpred.report.chapter import read_or_note
@@ -19,6 +21,12 @@ from stockpred.results import regression as results_file
 from stockpred.results.regression import RegressionResults
 
 LEARNER = "regression"
+NO_MATTER = (
+    *("array.", "resources.", "retry.", "data.symbol=", "data.dir=", "model.name="),
+    *("training.min_step_s=", "training.num_workers=", "training.checkpoint_every_s="),
+)
+"""Settings that say which run it is, where and how fast; the model's name has a column of its own."""
+
 _SAME = 1e-9
 """Relative difference of persistence's errors up to which two runs were scored on the same bars."""
 
@@ -34,19 +42,30 @@ class TestedRun:
     predictions: pd.DataFrame | None
     is_synthetic: bool
     written: int
+    settings: tuple[str, ...]
+    """What was set beyond the case and its preset, such as ``series.inputs=levels``."""
+
+    @property
+    def label(self) -> str:
+        """The model and what tells this run from the case's own."""
+        return " ".join((self.results.evaluated.model, *self.settings))
 
     @property
     def name(self) -> str:
-        return f"{self.results.symbol} {self.results.evaluated.model} ({self.paths.run_id})"
+        return f"{self.results.symbol} {self.label} ({self.paths.run_id})"
 
 
 @dataclass(frozen=True, eq=False)
 class Asset:
-    """One asset's runs, by model name; ``newest`` is the latest of all."""
+    """One asset's runs, by label; ``newest`` is the latest of all.
+
+    ``older`` were scored on the same bars, too, before a newer run of their label.
+    """
 
     symbol: str
     newest: TestedRun
     runs: tuple[TestedRun, ...]
+    older: tuple[TestedRun, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,25 +105,41 @@ def _tested(files: RunFiles, notes: list[str]) -> TestedRun | None:
     notes.extend(f"{symbol} ({paths.run_id}): {problem}" for problem in problems)
     if results is None:
         if not paths.test_results.exists():
-            notes.append(f"no result yet: {symbol} ({paths.run_id})")
+            notes.append(_why_no_result(f"{symbol} ({paths.run_id})", files.history))
         return None
     written = paths.test_results.stat().st_mtime_ns
-    return TestedRun(paths, results, predictions, files.is_synthetic, written)
+    return TestedRun(paths, results, predictions, files.is_synthetic, written, _settings(paths))
+
+
+def _why_no_result(name: str, history: History) -> str:
+    if history.is_cancelled:
+        return f"no result: {name}: it was cancelled"
+    if history.is_over and history.last is not None:
+        return f"no result: {name}: {history.last.cause}"
+    return f"no result yet: {name}"
+
+
+def _settings(paths: RunPaths) -> tuple[str, ...]:
+    """Return the settings that were typed, without those that name the run's place or change no number."""
+    overrides = (records.read_json_if_any(paths.plan) or {}).get("overrides", ())
+    return tuple(sorted(word for word in overrides if not word.startswith(NO_MATTER)))
 
 
 def _asset(tested: list[TestedRun], notes: list[str]) -> Asset:
     """Choose among one asset's runs; note each that is left out, and why."""
-    newest, *older = sorted(tested, key=lambda run: run.written, reverse=True)
-    chosen = {newest.results.evaluated.model: newest}
-    for run in older:
+    newest, *others = sorted(tested, key=lambda run: run.written, reverse=True)
+    chosen = {newest.label: newest}
+    older: list[TestedRun] = []
+    for run in others:
         if not _same_bars(run.results, newest.results):
             notes.append(f"left out: {run.name}, scored on other bars than {newest.paths.run_id}")
-        elif run.results.evaluated.model in chosen:
-            newer = chosen[run.results.evaluated.model].paths.run_id
-            notes.append(f"left out: {run.name}, older than {newer}")
+        elif run.label in chosen:
+            older.append(run)
+            notes.append(f"left out: {run.name}, older than {chosen[run.label].paths.run_id}")
         else:
-            chosen[run.results.evaluated.model] = run
-    return Asset(newest.results.symbol, newest, tuple(chosen[model] for model in sorted(chosen)))
+            chosen[run.label] = run
+    runs = tuple(chosen[label] for label in sorted(chosen))
+    return Asset(newest.results.symbol, newest, runs, tuple(older))
 
 
 def _same_bars(one: RegressionResults, other: RegressionResults) -> bool:

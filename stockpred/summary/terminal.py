@@ -41,7 +41,7 @@ def _cells(entry: Entry) -> tuple[str, ...]:
     versus = scores.versus_persistence
     return (
         entry.results.symbol,
-        scores.label,
+        entry.label,
         plain(figure(scores.mse_price, 5).replace(",", "")),
         plain(figure(scores.mae_price, 5).replace(",", "")),
         "-" if scores.r2_price is None else f"{scores.r2_price:.4f}",

@@ -11,7 +11,7 @@ from urllib.parse import quote
 from hpc import text
 from stockpred.report import page
 from stockpred.report.chapters import regression as chapter
-from stockpred.report.parts import ABSENT, Alarm, Cell, Line, Picture, Section, Table, Tile, heads, line
+from stockpred.report.parts import ABSENT, Alarm, Cell, Fold, Line, Picture, Section, Table, Tile, heads, line
 from stockpred.report.regression.tables import skill_cell
 from stockpred.report.regression.verdict import skill
 from stockpred.report.sections import SYNTHETIC_WARNING
@@ -21,6 +21,8 @@ from stockpred.summary import words
 from stockpred.summary.entries import Entry
 from stockpred.summary.gather import Asset, Gathered
 
+MOST_NOTES = 3
+
 
 def render(gathered: Gathered, entries: Sequence[Entry], folder: Path) -> str:
     """Return the page; links to reports are relative to ``folder``."""
@@ -29,9 +31,9 @@ def render(gathered: Gathered, entries: Sequence[Entry], folder: Path) -> str:
         title=f"{cases} \u00b7 summary",
         run_line=f"{cases} \u00b7 summary of {text.count(sum(e.is_model for e in entries), 'run')}",
         alarms=tuple(_alarms(gathered)),
-        verdict=words.verdict(entries),
+        verdict=words.verdict(gathered, entries),
         tiles=tuple(_tiles(entries)),
-        sections=(_comparison(entries, folder), *_pictures(gathered)),
+        sections=(_comparison(entries, folder, gathered), *_pictures(gathered), *_left_out(gathered)),
     )
 
 
@@ -41,7 +43,11 @@ def _alarms(gathered: Gathered) -> Iterator[Alarm]:
         yield SYNTHETIC_WARNING
     elif synthetic:
         yield Alarm(f"Some bars are synthetic: {', '.join(synthetic)}.", SYNTHETIC_WARNING.text)
-    yield from (Alarm("Not in this summary.", sentence(note)) for note in gathered.notes)
+    if len(gathered.notes) <= MOST_NOTES:
+        yield from (Alarm("Not in this summary.", sentence(note)) for note in gathered.notes)
+    else:
+        number = text.count(len(gathered.notes), "run")
+        yield Alarm("Not in this summary:", f"{number}; the end of the page names them.")
 
 
 def _tiles(entries: Sequence[Entry]) -> Iterator[Tile]:
@@ -75,7 +81,13 @@ def _holm_p(entry: Entry) -> float:
     return 1.0 if entry.holm_p is None else entry.holm_p
 
 
-def _comparison(entries: Sequence[Entry], folder: Path) -> Section:
+def _left_out(gathered: Gathered) -> Iterator[Section]:
+    if len(gathered.notes) > MOST_NOTES:
+        number = text.count(len(gathered.notes), "run")
+        yield Section("Not in this summary", folds=(Fold(number, "\n".join(gathered.notes)),))
+
+
+def _comparison(entries: Sequence[Entry], folder: Path, gathered: Gathered) -> Section:
     columns = heads(
         "asset", "forecaster", "MSE", "MAE", "R\u00b2", "R\u00b2, returns", "skill, %", "DM p", "corrected",
         "direction, %", words=("asset", "forecaster"),
@@ -87,10 +99,20 @@ def _comparison(entries: Sequence[Entry], folder: Path) -> Section:
         "An asset's rows are all scored on the same bars. MSE, MAE and R\u00b2 on prices, R\u00b2 against "
         "the mean of the scored outcomes. Skill: 1 \u2212 MSE / MSE of persistence, with its 95 % "
         "interval; DM p: Diebold-Mariano test of the squared errors against persistence; both with "
-        "Newey-West errors by date. Corrected: the p value after Holm's correction for all models of this "
-        "page. Direction: right signs with the 95 % interval, bars that did not move left out. A model's "
+        "Newey-West errors by date. Corrected: the p value after Holm's correction for "
+        f"{_tests(gathered)}. Drift: the last close plus the mean change of training. Direction: "
+        "right signs with the 95 % interval, bars that did not move left out. A model's "
         "name leads to its report.",
         tables=(Table(columns, tuple(rows), is_words=True),),
+    )
+
+
+def _tests(gathered: Gathered) -> str:
+    """Say how many looks at the test bars the correction counts."""
+    older = sum(len(asset.older) for asset in gathered.assets)
+    number = text.count(sum(len(asset.runs) for asset in gathered.assets) + older, "test")
+    return f"all {number} on these bars" + (
+        f", {older} of them by runs that newer ones replaced" if older else ""
     )
 
 
@@ -100,7 +122,7 @@ def _row(entry: Entry, folder: Path, before: Entry | None) -> Line:
     return line(
         [
             entry.results.symbol if is_first else "",
-            Cell(scores.label, href=_link(entry, folder)),
+            Cell(scores.label, " ".join(entry.run.settings) if entry.run else "", _link(entry, folder)),
             figure(scores.mse_price),
             figure(scores.mae_price),
             number(scores.r2_price, 4),

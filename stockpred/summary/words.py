@@ -9,16 +9,19 @@ from stockpred.report.parts import Verdict
 from stockpred.report.words import chance, signed
 from stockpred.results.regression import BETTER, WORSE, RegressionResults
 from stockpred.summary.entries import Entry
+from stockpred.summary.gather import Asset, Gathered
 
 MOST_NAMED = 4
 
 
-def verdict(entries: Sequence[Entry]) -> Verdict:
+def verdict(gathered: Gathered, entries: Sequence[Entry]) -> Verdict:
     """Say how many models have skill once it is allowed for that many were looked at."""
     models = [entry for entry in entries if entry.is_model]
     better = [entry for entry in models if entry.verdict == BETTER]
     worse = [entry for entry in models if entry.verdict == WORSE]
-    details = (*_about_chance(models), *_about_bars(models), *_about_r2(models))
+    num_tests = len(models) + sum(len(asset.older) for asset in gathered.assets)
+    drift = _about_drift(gathered)
+    details = (*_about_chance(models, num_tests), *drift, *_about_bars(models), *_about_r2(models))
     return Verdict(f"{_claim(models, better)}{_but_worse(worse)}.", details, bool(better))
 
 
@@ -52,11 +55,28 @@ def _s(entries: Sequence[Entry]) -> str:
     return "s" if len(entries) == 1 else ""
 
 
-def _about_chance(models: Sequence[Entry]) -> Iterator[str]:
-    number = sum(entry.holm_p is not None for entry in models)
+def _about_drift(gathered: Gathered) -> Iterator[str]:
+    """Say on how many assets the mean change of training alone does as well as the best model."""
+    as_good = [asset.symbol for asset in gathered.assets if _drift_is_as_good(asset)]
+    if as_good:
+        assets = text.count(len(gathered.assets), "asset")
+        yield (
+            f"On {len(as_good)} of {assets} drift alone, which adds the mean change of training to the last "
+            "close, has an error as low as the best model's."
+        )
+
+
+def _drift_is_as_good(asset: Asset) -> bool:
+    drift = asset.newest.results.rival("drift").mse_price
+    errors = [run.results.model.mse_price for run in asset.runs]
+    known = [error for error in errors if error is not None]
+    return drift is not None and bool(known) and drift <= min(known)
+
+
+def _about_chance(models: Sequence[Entry], number: int) -> Iterator[str]:
     if number > 1:
         yield (
-            f"Among {number} models one may shine by luck. So a model counts only where its "
+            f"Among {number} tested models one may shine by luck. So a model counts only where its "
             "Diebold-Mariano p value stays below 0.05 after Holm's correction: the smallest is multiplied "
             f"by {number}, the next by {number - 1}, and so on. Then even one false claim has a chance of at "
             "most 5\u00a0%."
@@ -78,10 +98,8 @@ def cautions(entries: Sequence[Entry]) -> Iterator[str]:
 
 def _about_bars(models: Sequence[Entry]) -> Iterator[str]:
     periods = dict.fromkeys(_period(entry.results) for entry in models)
-    if len(periods) == 1:
-        yield f"Each was scored once on {next(iter(periods))}, which neither training nor selection has seen."
-    else:
-        yield "Each was scored once on its own test period, which neither training nor selection has seen."
+    period = next(iter(periods)) if len(periods) == 1 else "its own test period"
+    yield f"Each run was scored once on {period}, which neither training nor selection has seen."
 
 
 def _period(results: RegressionResults) -> str:

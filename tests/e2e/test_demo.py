@@ -130,7 +130,7 @@ def test_without_bars_nothing_is_trained_and_nothing_is_left(root: Path) -> None
     assert not (root / "runs").exists()
 
 
-def test_bars_of_other_assets_end_the_run_with_one_clear_error(root: Path, tmp_path: Path) -> None:
+def test_bars_of_other_assets_are_refused_before_a_job_and_leave_nothing(root: Path, tmp_path: Path) -> None:
     bars = tmp_path / "bars"
     bars.mkdir()
     (bars / "GOLD.csv").write_text("date,open,high,low,close,volume\n2024-01-02,1,2,1,2,5\n")
@@ -139,7 +139,8 @@ def test_bars_of_other_assets_end_the_run_with_one_clear_error(root: Path, tmp_p
         root, "submit", "crypto", "--preset", "small", "--data", str(bars), "--local", "--wait", check=False
     )
 
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "Traceback" not in done.stderr
-    history = Ledger(run_of(root, done).events).history()
-    assert [(attempt.cause, attempt.decision) for attempt in history.attempts] == [("mistake", "stop")]
+    assert done.stderr.count("error:") == 1
+    assert "has no bars for 20 of 20 assets" in done.stderr
+    assert not list(root.glob("runs/*/*"))

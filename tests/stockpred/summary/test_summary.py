@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import re
 import subprocess
@@ -15,6 +16,7 @@ import pytest
 
 from hpc import records
 from hpc.errors import ExitCode, UserError
+from hpc.ledger import Ledger
 from hpc.paths import RunPaths
 from stockpred.evaluate.regression import Forecasts, evaluate_test
 from stockpred.metrics import Estimate
@@ -28,7 +30,7 @@ from stockpred.summary.gather import gather
 
 DAY_NS = 86_400_000_000_000
 COLUMNS = [
-    *("symbol", "forecaster", "run_id", "num_bars", "first_time", "last_time"),
+    *("symbol", "forecaster", "settings", "run_id", "num_bars", "first_time", "last_time"),
     *("mse_price", "mae_price", "r2_price", "mse_return", "mae_return", "r2_return"),
     *("skill", "skill_low", "skill_high", "dm_p", "direction", "direction_low", "direction_high"),
 ]
@@ -91,11 +93,12 @@ def test_the_csv_has_each_assets_models_then_persistence_then_always_up_in_full_
     rows = rows_of(tmp_path / "out" / "sum")
     assert list(rows[0]) == COLUMNS
     assert [(row["symbol"], row["forecaster"]) for row in rows] == [
-        *(("AAPL", name) for name in ("dlinear", "mlp", "persistence", "always_up")),
-        *(("^GSPC", name) for name in ("mlp", "persistence", "always_up")),
+        *(("AAPL", name) for name in ("dlinear", "mlp", "persistence", "drift", "always_up")),
+        *(("^GSPC", name) for name in ("mlp", "persistence", "drift", "always_up")),
     ]
     found = results_file.read(RunPaths(runs[0]).test_results)
-    mlp, still, up = rows[1:4]
+    mlp, still, drift, up = rows[1:5]
+    assert drift["mse_price"] == repr(found.rival("drift").mse_price)
     model = found.model
     assert model.skill_interval is not None
     assert model.versus_persistence is not None
@@ -116,9 +119,68 @@ def test_the_newest_run_of_an_asset_and_model_counts_and_the_other_is_named(tmp_
     old = write_run(tmp_path, "AAPL", run_id="first", share=0.3, written=1_000)
     new = write_run(tmp_path, "AAPL", run_id="second", written=2_000)
     told = summarise([new, old], tmp_path / "sum").text
-    assert [row["run_id"] for row in rows_of(tmp_path / "sum")] == ["second", "", ""]
+    assert [row["run_id"] for row in rows_of(tmp_path / "sum")] == ["second", "", "", ""]
     assert "left out: AAPL mlp (first), older than second" in told
     assert "AAPL mlp (first), older than second." in text_of(tmp_path / "sum")
+
+
+def write_plan(run_dir: Path, *overrides: str) -> None:
+    (run_dir / "plan.json").write_text(json.dumps({"overrides": list(overrides)}))
+
+
+def test_runs_with_other_settings_have_rows_of_their_own(tmp_path: Path) -> None:
+    plain = write_run(tmp_path, "AAPL", run_id="plain", written=1_000)
+    levels = write_run(tmp_path, "AAPL", run_id="levels", share=0.3, written=2_000)
+    write_plan(plain, "data.symbol=AAPL", "data.dir=../bars", "training.num_workers=2")
+    write_plan(levels, "series.inputs=levels", "data.symbol=AAPL", "model.name=mlp", "resources.gpus=2")
+
+    told = summarise([plain, levels], tmp_path / "sum").text
+
+    rows = rows_of(tmp_path / "sum")[:2]
+    assert [(row["run_id"], row["settings"]) for row in rows] == [
+        ("plain", ""),
+        ("levels", "series.inputs=levels"),
+    ]
+    assert "mlp series.inputs=levels" in told
+    assert "left out" not in told
+
+
+def test_the_correction_counts_the_tests_of_runs_that_newer_ones_replaced(tmp_path: Path) -> None:
+    once = write_run(tmp_path, "AAPL", run_id="new", share=0.2, written=9_000)
+    older = [
+        write_run(tmp_path, "AAPL", run_id=f"old{place}", share=0.2, written=1_000 + place)
+        for place in range(3)
+    ]
+
+    (alone, *_), (among_four, *_) = (entries.of(gather(runs).assets) for runs in ([once], [once, *older]))
+    summarise([once, *older], tmp_path / "four")
+
+    assert among_four.run is not None
+    assert among_four.run.paths.run_id == "new"
+    assert alone.holm_p is not None
+    assert among_four.holm_p == pytest.approx(4 * alone.holm_p)
+    assert "all 4 tests on these bars, 3 of them by runs that newer ones replaced" in text_of(
+        tmp_path / "four"
+    )
+
+
+def test_runs_without_results_say_why_and_many_do_not_bury_the_verdict(tmp_path: Path) -> None:
+    tested = write_run(tmp_path, "AAPL")
+    failed = [tmp_path / f"runs/per_stock/bad{place}" for place in range(4)]
+    for run_dir in failed:
+        run_dir.mkdir(parents=True)
+        (run_dir / "config.yaml").write_text("learner: {name: regression}\ndata: {symbol: XOM}\n")
+        ledger = Ledger(run_dir / "events.jsonl")
+        ledger.append("submitted", job_id="1", executor="local")
+        ledger.append("attempt_started", attempt=1, job_id="1", nodes=[])
+        ledger.append("attempt_ended", attempt=1, cause="mistake", decision="stop", why="no bars")
+
+    told = summarise([tested, *failed], tmp_path / "sum").text
+
+    assert "no result: XOM (bad0): mistake" in told
+    page = text_of(tmp_path / "sum")
+    assert page.index("4 runs; the end of the page names them") < page.index("Models and rivals")
+    assert page.index("Models and rivals") < page.index("no result: XOM (bad0): mistake")
 
 
 def test_a_run_that_was_scored_on_other_bars_than_the_newest_is_left_out_and_named(tmp_path: Path) -> None:
@@ -242,10 +304,11 @@ def test_the_table_fits_a_hundred_columns_in_plain_characters(tmp_path: Path) ->
     table = told.split("\n\n", 1)[1].rsplit("\n\n", 1)[0].splitlines()
     assert max(map(len, table)) <= 100
     assert told.isascii()
-    assert [line.split()[:2] for line in table if line][1:5] == [
+    assert [line.split()[:2] for line in table if line][1:6] == [
         ["AAPL", "dlinear"],
         ["AAPL", "mlp"],
         ["AAPL", "persistence"],
+        ["AAPL", "drift"],
         ["AAPL", "always-up"],
     ]
     ends = {line.rstrip().endswith(")") or line.endswith(("-", "(95 %)")) for line in table if line}
