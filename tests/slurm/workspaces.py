@@ -81,7 +81,7 @@ class Workspace:
         """Submit by `hpc submit`; return the runs in the order in which it names them."""
         done = self.hpc("submit", *words, timeout_s=300)
         assert done.returncode == 0, done.stderr
-        names = [line.split()[0] for line in done.stdout.splitlines() if " submitted " in line]
+        names = [line.split()[0] for line in done.stdout.splitlines() if " as job " in line]
         return [Submitted(self, RunPaths(self.root / "runs" / name)) for name in names]
 
 
