@@ -38,7 +38,7 @@ def build_report(
 
 def _concluded(history: History, now: float) -> History:
     """Return the history as it will be when this attempt, whose last act is the report, has ended."""
-    ended = [replace(attempt, ended=now, cause="trained to the end") for attempt in history.attempts[-1:]]
+    ended = [replace(attempt, ended=now, cause=sections.TO_THE_END) for attempt in history.attempts[-1:]]
     return replace(history, attempts=(*history.attempts[:-1], *ended), finished=True)
 
 

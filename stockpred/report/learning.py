@@ -15,6 +15,9 @@ from stockpred.report.canvas import BAND, FAINT, MODEL, MUTED, STYLE, canvas, le
 
 _POINTS_PER_CURVE = 300
 _MOST_LABELLED_RESUMES = 4
+_USUAL, _FAR, _ROOM = 0.98, 4.0, 0.15
+"""A quantile of what is drawn; how many spans reach far; the room beyond what is needed, in spans."""
+_FEWEST_TO_JUDGE = 20
 
 
 @dataclass(frozen=True)
@@ -31,9 +34,10 @@ def learning_curves(
     validations: Sequence[Curve],
     resumed_at: Sequence[tuple[int, int]],
     best_step: int | None,
+    ends: tuple[float, float] | None = None,
 ) -> str:
     """Draw losses over steps; a ring at the chosen step, and a dashed line with the attempt's number at
-    each (attempt, step) where the run resumed.
+    each (attempt, step) where the run resumed. ``ends`` limit the axis of losses.
     """
     with matplotlib.rc_context(STYLE):
         figure, axes = canvas()
@@ -46,9 +50,42 @@ def learning_curves(
         _mark_resumes(axes, resumed_at)
         axes.set(xlabel="optimizer step", ylabel="loss")
         axes.margins(y=0.1)
+        if ends is not None:
+            axes.set_ylim(*ends)
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         legend_above(axes)
         return svg(figure, "learning", "Training and validation loss over optimizer steps")
+
+
+def ends_without_spikes(losses: Sequence[Curve], validations: Sequence[Curve]) -> tuple[float, float] | None:
+    """Return where the axis is to begin and end if single training losses lie far above the rest, or None.
+
+    Far above: beyond four times the span from the lowest value to the 98th percentile of all that is drawn.
+    """
+    training = np.concatenate([_finite(_thinned(curve)) for curve in losses] or [np.empty(0)])
+    validation = np.concatenate([_finite(curve) for curve in validations] or [np.empty(0)])
+    drawn = np.concatenate((training, validation))
+    if not len(training) or len(drawn) < _FEWEST_TO_JUDGE:
+        return None
+    lowest = drawn.min()
+    usual = np.quantile(drawn, _USUAL, method="lower")
+    if training.max() - lowest <= _FAR * (usual - lowest):
+        return None
+    needed = max(usual, validation.max(initial=usual))
+    room = _ROOM * (needed - lowest)
+    end = needed + room
+    return (float(lowest - room), float(end)) if training.max() > end else None
+
+
+def highest_loss(curve: Curve) -> tuple[float, int]:
+    """Return the largest finite value of a curve and its step."""
+    values = np.where(np.isfinite(curve.values), curve.values, -np.inf)
+    at = int(np.argmax(values))
+    return float(values[at]), int(curve.steps[at])
+
+
+def _finite(curve: Curve) -> Floats:
+    return curve.values[np.isfinite(curve.values)]
 
 
 def _thinned(curve: Curve) -> Curve:

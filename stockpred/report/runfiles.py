@@ -16,6 +16,15 @@ from stockpred.config import Experiment
 
 
 @dataclass(frozen=True)
+class EarlyStop:
+    """A training that ended before its last step; ``patience`` counts evaluations, None where not known."""
+
+    step: int
+    total_steps: int
+    patience: int | None
+
+
+@dataclass(frozen=True)
 class RunFiles:
     """What every run has, parsed; None or empty where a file is not there or cannot be read.
 
@@ -50,6 +59,15 @@ class RunFiles:
         found = self.tree.get(section)
         value = found.get(name) if isinstance(found, dict) else None
         return value if isinstance(value, str) else None
+
+    @property
+    def early_stop(self) -> EarlyStop | None:
+        """Where patience ended training; None while it may go on, and where it went to its last step."""
+        step, total_steps = self.status.get("step"), self.status.get("total_steps")
+        if not self.history.finished or not isinstance(step, int) or not isinstance(total_steps, int):
+            return None
+        patience = self.experiment.training.patience if self.experiment else None
+        return EarlyStop(step, total_steps, patience) if step < total_steps else None
 
     @property
     def source(self) -> str | None:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from hpc import text
 from hpc.errors import ExitCode
 from hpc.ledger import Attempt
 from stockpred.report import curves
 from stockpred.report.chapter import Chapter
-from stockpred.report.learning import learning_curves
+from stockpred.report.learning import Curve, ends_without_spikes, highest_loss, learning_curves
 from stockpred.report.parts import ABSENT, Alarm, Cell, Fold, Line, Picture, Section, Table, heads, line
 from stockpred.report.runfiles import RunFiles
-from stockpred.report.words import parameters, sentence
+from stockpred.report.words import figure, parameters, sentence
 
+TO_THE_END = "trained to the end"
+_FINISHED = (TO_THE_END, "finished")
+"""What this report, and then the launcher, call the end of an attempt whose training is done."""
 _CALM = (None, ExitCode.OK, ExitCode.CONTINUE_LATER)
 SYNTHETIC_WARNING = Alarm(
     "These bars are synthetic.",
@@ -33,18 +37,42 @@ def training(files: RunFiles, chapter: Chapter) -> Section:
     resumed = [
         (attempt.number, attempt.first_step) for attempt in files.history.attempts if attempt.first_step
     ]
-    found = [("steps", f"{rows[-1]['step']:,}"), ("epochs", f"{rows[-1].get('epoch', 0.0):.2f}")]
+    found = [("steps", _steps(files)), ("epochs", f"{rows[-1].get('epoch', 0.0):.2f}")]
     best_step = chapter.tested.evaluated.best_step if chapter.tested else files.status.get("best_step")
     if best_step is not None:
         found.append(("best step on validation", f"{best_step:,}"))
-    svg = learning_curves(curves.losses(rows), curves.validations(rows)[:1], resumed, best_step)
+    losses, validations = curves.losses(rows), curves.validations(rows)[:1]
+    ends = ends_without_spikes(losses, validations)
+    svg = learning_curves(losses, validations, resumed, best_step, ends)
     return Section(
         "Training",
         facts=tuple(found),
         figures=(
-            Picture("Learning curves", "Loss in training and on validation dates.", svg),
+            Picture("Learning curves", _curves_caption(losses, ends), svg),
             *chapter.training_pictures,
         ),
+    )
+
+
+def _steps(files: RunFiles) -> str:
+    """Tell how far training went, and whether patience ended it."""
+    early = files.early_stop
+    if early is None:
+        return f"{files.metrics[-1]['step']:,}"
+    told = f"{early.step:,} of {early.total_steps:,}: early stopping"
+    if early.patience is None:
+        return told
+    return f"{told}, no better validation in {text.count(early.patience, 'evaluation')}"
+
+
+def _curves_caption(losses: Sequence[Curve], ends: tuple[float, float] | None) -> str:
+    caption = "Loss in training and on validation dates."
+    if ends is None:
+        return caption
+    highest, step = max(highest_loss(curve) for curve in losses)
+    return (
+        f"{caption} The axis ends at {figure(ends[1], 3)}, so that single training losses far above the "
+        f"rest do not flatten it; the highest is {figure(highest, 3)} at step {step:,}."
     )
 
 
@@ -56,7 +84,9 @@ def attempts(files: RunFiles, chapter: Chapter) -> Section:
     )  # fmt: skip
     told = files.history.attempts
     before: Sequence[Attempt | None] = (None, *told[:-1])
-    running = "trained to the end" if chapter.tested else "has not ended"
+    if files.early_stop and told and told[-1].cause in _FINISHED:
+        told = (*told[:-1], replace(told[-1], cause="early stopping"))
+    running = TO_THE_END if chapter.tested else "has not ended"
     rows = tuple(_attempt_line(*pair, running) for pair in zip(told, before, strict=True))
     number = text.count(len(told), "attempt")
     return Section("Attempts", f"The run took {number}.", tables=(Table(columns, rows, is_words=True),))

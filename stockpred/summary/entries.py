@@ -25,7 +25,7 @@ class Entry:
     """A forecaster on one asset; ``run`` is None for a rival.
 
     ``holm_p`` is the Diebold-Mariano p value of a model, corrected for all runs that were tested on the same
-    bars, those too that newer ones have replaced.
+    bars, those too that newer ones have replaced; None where nothing could be compared.
     """
 
     results: RegressionResults
@@ -54,7 +54,7 @@ class Entry:
 
 def of(assets: Sequence[Asset]) -> tuple[Entry, ...]:
     """Return all rows, asset by asset."""
-    holm = _holm([run for asset in assets for run in (*asset.runs, *asset.older)])
+    holm = _holm(compared(assets))
     rows: list[Entry] = []
     for asset in assets:
         rows += [Entry(run.results, run.results.model, run, holm.get(run.paths.root)) for run in asset.runs]
@@ -63,10 +63,16 @@ def of(assets: Sequence[Asset]) -> tuple[Entry, ...]:
     return tuple(rows)
 
 
+def compared(assets: Sequence[Asset]) -> tuple[TestedRun, ...]:
+    """Return every run that was tested against persistence, those too that newer ones have replaced."""
+    runs = [run for asset in assets for run in (*asset.runs, *asset.older)]
+    return tuple(run for run in runs if run.results.model.versus_persistence is not None)
+
+
 def _holm(runs: Sequence[TestedRun]) -> dict[object, float]:
     """Return the corrected p value of each run that was compared with persistence at all."""
-    compared = [(run.paths.root, run.results.model.versus_persistence) for run in runs]
-    p_values = {root: versus.p_value for root, versus in compared if versus is not None}
+    found = [(run.paths.root, run.results.model.versus_persistence) for run in runs]
+    p_values = {root: versus.p_value for root, versus in found if versus is not None}
     return dict(zip(p_values, metrics.holm(tuple(p_values.values())), strict=True))
 
 

@@ -22,10 +22,13 @@ from stockpred.results.regression import RegressionResults
 
 LEARNER = "regression"
 NO_MATTER = (
-    *("array.", "resources.", "retry.", "data.symbol=", "data.dir=", "model.name="),
-    *("training.min_step_s=", "training.num_workers=", "training.checkpoint_every_s="),
+    *("array", "resources", "retry", "data.symbol", "data.dir", "model.name"),
+    *("training.min_step_s", "training.num_workers", "training.checkpoint_every_s"),
 )
-"""Settings that say which run it is, where and how fast; the model's name has a column of its own."""
+"""Settings, and groups of them, that say which run it is, where and how fast it goes.
+
+The asset, which is what an array of assets varies, and the model's name have columns of their own.
+"""
 
 _SAME = 1e-9
 """Relative difference of persistence's errors up to which two runs were scored on the same bars."""
@@ -70,10 +73,19 @@ class Asset:
 
 @dataclass(frozen=True, eq=False)
 class Gathered:
-    """The assets in the order in which they were named, and what is to be said about other runs."""
+    """The assets in the order in which they were named.
+
+    ``left_out`` has a line for each run that is not here and says why; ``damage`` names files that could not
+    be read of runs that are.
+    """
 
     assets: tuple[Asset, ...]
-    notes: tuple[str, ...]
+    left_out: tuple[str, ...]
+    damage: tuple[str, ...]
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return (*self.left_out, *self.damage)
 
 
 def gather(run_dirs: Sequence[Path]) -> Gathered:
@@ -81,11 +93,11 @@ def gather(run_dirs: Sequence[Path]) -> Gathered:
     distinct = {path.resolve(): RunPaths(path.resolve()) for path in run_dirs}
     files = [runfiles.read(paths) for paths in distinct.values()]
     raise_all([_other_learner(one) for one in files if one.learner not in (LEARNER, None)])
-    notes: list[str] = []
-    tested = [run for run in (_tested(one, notes) for one in files) if run is not None]
+    left_out, damage = list[str](), list[str]()
+    tested = [run for run in (_tested(one, left_out, damage) for one in files) if run is not None]
     symbols = dict.fromkeys(run.results.symbol for run in tested)
-    assets = [_asset([run for run in tested if run.results.symbol == symbol], notes) for symbol in symbols]
-    return Gathered(tuple(assets), tuple(notes))
+    assets = [_asset([run for run in tested if run.results.symbol == symbol], left_out) for symbol in symbols]
+    return Gathered(tuple(assets), tuple(left_out), tuple(damage))
 
 
 def _other_learner(files: RunFiles) -> UserError:
@@ -96,46 +108,59 @@ def _other_learner(files: RunFiles) -> UserError:
     )
 
 
-def _tested(files: RunFiles, notes: list[str]) -> TestedRun | None:
-    """Return the run with its results, or None and a note that tells why there are none."""
+def _tested(files: RunFiles, left_out: list[str], damage: list[str]) -> TestedRun | None:
+    """Return the run with its results, or None and a line that tells why there are none."""
     paths, problems = files.paths, list[str]()
     results = read_or_note(paths.test_results, results_file.read, problems)
     predictions = read_or_note(paths.predictions, read_predictions, problems)
     symbol = results.symbol if results else files.setting("data", "symbol") or "unknown asset"
-    notes.extend(f"{symbol} ({paths.run_id}): {problem}" for problem in problems)
+    name = f"{symbol} ({paths.run_id})"
+    told = f"{name}: {'; '.join(problems)}"
     if results is None:
-        if not paths.test_results.exists():
-            notes.append(_why_no_result(f"{symbol} ({paths.run_id})", files.history))
+        left_out.append(told if paths.test_results.exists() else _why_no_result(name, files.history))
         return None
+    damage.extend([told] if problems else [])
     written = paths.test_results.stat().st_mtime_ns
     return TestedRun(paths, results, predictions, files.is_synthetic, written, _settings(paths))
 
 
 def _why_no_result(name: str, history: History) -> str:
-    if history.is_cancelled:
-        return f"no result: {name}: it was cancelled"
+    if history.finished:
+        return f"no result: {name}: it finished, but its test_results.json is not there"
     if history.is_over and history.last is not None:
-        return f"no result: {name}: {history.last.cause}"
+        return f"no result: {name}: {history.last.cause or 'unknown cause'}"
+    if history.is_cancelled:
+        return f"no result: {name}: cancelled"
     return f"no result yet: {name}"
 
 
 def _settings(paths: RunPaths) -> tuple[str, ...]:
-    """Return the settings that were typed, without those that name the run's place or change no number."""
-    overrides = (records.read_json_if_any(paths.plan) or {}).get("overrides", ())
-    return tuple(sorted(word for word in overrides if not word.startswith(NO_MATTER)))
+    """Return the settings that were typed, the last of each key, without those that do not matter."""
+    try:
+        overrides = (records.read_json_if_any(paths.plan) or {}).get("overrides")
+    except (OSError, ValueError):
+        return ()
+    if not isinstance(overrides, list) or not all(isinstance(word, str) for word in overrides):
+        return ()
+    last = {word.partition("=")[0]: word for word in overrides}
+    return tuple(last[key] for key in sorted(last) if not _is_no_matter(key))
 
 
-def _asset(tested: list[TestedRun], notes: list[str]) -> Asset:
-    """Choose among one asset's runs; note each that is left out, and why."""
+def _is_no_matter(key: str) -> bool:
+    return any(key == name or key.startswith(f"{name}.") for name in NO_MATTER)
+
+
+def _asset(tested: list[TestedRun], left_out: list[str]) -> Asset:
+    """Choose among one asset's runs; name each that is left out, and why."""
     newest, *others = sorted(tested, key=lambda run: run.written, reverse=True)
     chosen = {newest.label: newest}
     older: list[TestedRun] = []
     for run in others:
         if not _same_bars(run.results, newest.results):
-            notes.append(f"left out: {run.name}, scored on other bars than {newest.paths.run_id}")
+            left_out.append(f"left out: {run.name}, scored on other bars than {newest.paths.run_id}")
         elif run.label in chosen:
             older.append(run)
-            notes.append(f"left out: {run.name}, older than {chosen[run.label].paths.run_id}")
+            left_out.append(f"left out: {run.name}, older than {chosen[run.label].paths.run_id}")
         else:
             chosen[run.label] = run
     runs = tuple(chosen[label] for label in sorted(chosen))

@@ -1,4 +1,4 @@
-"""The summary as plain columns of at most 100 characters for symbols of usual length."""
+"""The summary as plain columns: at most 100 characters for usual symbols and models without settings."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from stockpred.report.sections import SYNTHETIC_WARNING
 from stockpred.report.words import chance, direction, figure, number, p_value, percent, sentence, signed
 from stockpred.results.regression import BETTER, WORSE
 from stockpred.summary import words
-from stockpred.summary.entries import Entry
+from stockpred.summary.entries import Entry, compared
 from stockpred.summary.gather import Asset, Gathered
 
 MOST_NOTES = 3
@@ -43,11 +43,25 @@ def _alarms(gathered: Gathered) -> Iterator[Alarm]:
         yield SYNTHETIC_WARNING
     elif synthetic:
         yield Alarm(f"Some bars are synthetic: {', '.join(synthetic)}.", SYNTHETIC_WARNING.text)
-    if len(gathered.notes) <= MOST_NOTES:
-        yield from (Alarm("Not in this summary.", sentence(note)) for note in gathered.notes)
+    if _is_folded(gathered):
+        yield Alarm(_how_many(gathered), "The end of the page says which and why.")
     else:
-        number = text.count(len(gathered.notes), "run")
-        yield Alarm("Not in this summary:", f"{number}; the end of the page names them.")
+        yield from (Alarm("Not in this summary.", sentence(told)) for told in gathered.left_out)
+        yield from (Alarm("Warning.", sentence(told)) for told in gathered.damage)
+
+
+def _is_folded(gathered: Gathered) -> bool:
+    return len(gathered.notes) > MOST_NOTES
+
+
+def _how_many(gathered: Gathered) -> str:
+    told = {"not in this summary": len(gathered.left_out), "here without a picture": len(gathered.damage)}
+    parts = [f"{text.count(number, 'run')} {_are(number)} {what}" for what, number in told.items() if number]
+    return f"{', '.join(parts)}."
+
+
+def _are(number: int) -> str:
+    return "is" if number == 1 else "are"
 
 
 def _tiles(entries: Sequence[Entry]) -> Iterator[Tile]:
@@ -82,9 +96,10 @@ def _holm_p(entry: Entry) -> float:
 
 
 def _left_out(gathered: Gathered) -> Iterator[Section]:
-    if len(gathered.notes) > MOST_NOTES:
-        number = text.count(len(gathered.notes), "run")
-        yield Section("Not in this summary", folds=(Fold(number, "\n".join(gathered.notes)),))
+    """List the runs that would bury the verdict if they stood above it."""
+    if _is_folded(gathered):
+        fold = Fold("Which runs, and why", "\n".join(gathered.notes))
+        yield Section("Runs left out", _how_many(gathered), folds=(fold,))
 
 
 def _comparison(entries: Sequence[Entry], folder: Path, gathered: Gathered) -> Section:
@@ -100,7 +115,7 @@ def _comparison(entries: Sequence[Entry], folder: Path, gathered: Gathered) -> S
         "the mean of the scored outcomes. Skill: 1 \u2212 MSE / MSE of persistence, with its 95 % "
         "interval; DM p: Diebold-Mariano test of the squared errors against persistence; both with "
         "Newey-West errors by date. Corrected: the p value after Holm's correction for "
-        f"{_tests(gathered)}. Drift: the last close plus the mean change of training. Direction: "
+        f"{_tests(gathered)}. Drift: the last close plus the mean return of training. Direction: "
         "right signs with the 95 % interval, bars that did not move left out. A model's "
         "name leads to its report.",
         tables=(Table(columns, tuple(rows), is_words=True),),
@@ -109,11 +124,11 @@ def _comparison(entries: Sequence[Entry], folder: Path, gathered: Gathered) -> S
 
 def _tests(gathered: Gathered) -> str:
     """Say how many looks at the test bars the correction counts."""
-    older = sum(len(asset.older) for asset in gathered.assets)
-    number = text.count(sum(len(asset.runs) for asset in gathered.assets) + older, "test")
-    return f"all {number} on these bars" + (
-        f", {older} of them by runs that newer ones replaced" if older else ""
-    )
+    counted = compared(gathered.assets)
+    shown = {run.paths.root for asset in gathered.assets for run in asset.runs}
+    older = sum(run.paths.root not in shown for run in counted)
+    replaced = f", {older} of them by runs that newer ones replaced" if older else ""
+    return f"all {text.count(len(counted), 'test')} on these bars{replaced}"
 
 
 def _row(entry: Entry, folder: Path, before: Entry | None) -> Line:
@@ -159,5 +174,5 @@ def _picture(asset: Asset) -> Picture:
     results, predictions = asset.newest.results, asset.newest.predictions
     assert predictions is not None
     model = results.model
-    caption = f"{results.evaluated.model}: {skill(model.skill, model.skill_interval)}."
+    caption = f"{asset.newest.label}: {skill(model.skill, model.skill_interval)}."
     return chapter.picture(results, predictions, title=asset.symbol, caption=caption)

@@ -8,7 +8,7 @@ from hpc import text
 from stockpred.report.parts import Verdict
 from stockpred.report.words import chance, signed
 from stockpred.results.regression import BETTER, WORSE, RegressionResults
-from stockpred.summary.entries import Entry
+from stockpred.summary.entries import Entry, compared
 from stockpred.summary.gather import Asset, Gathered
 
 MOST_NAMED = 4
@@ -19,7 +19,7 @@ def verdict(gathered: Gathered, entries: Sequence[Entry]) -> Verdict:
     models = [entry for entry in entries if entry.is_model]
     better = [entry for entry in models if entry.verdict == BETTER]
     worse = [entry for entry in models if entry.verdict == WORSE]
-    num_tests = len(models) + sum(len(asset.older) for asset in gathered.assets)
+    num_tests = len(compared(gathered.assets))
     drift = _about_drift(gathered)
     details = (*_about_chance(models, num_tests), *drift, *_about_bars(models), *_about_r2(models))
     return Verdict(f"{_claim(models, better)}{_but_worse(worse)}.", details, bool(better))
@@ -56,14 +56,12 @@ def _s(entries: Sequence[Entry]) -> str:
 
 
 def _about_drift(gathered: Gathered) -> Iterator[str]:
-    """Say on how many assets the mean change of training alone does as well as the best model."""
-    as_good = [asset.symbol for asset in gathered.assets if _drift_is_as_good(asset)]
-    if as_good:
-        assets = text.count(len(gathered.assets), "asset")
-        yield (
-            f"On {len(as_good)} of {assets} drift alone, which adds the mean change of training to the last "
-            "close, has an error as low as the best model's."
-        )
+    """Say on how many assets the mean return of training alone does at least as well as the best model."""
+    number = sum(map(_drift_is_as_good, gathered.assets))
+    yield (
+        f"On {number or 'none'} of {text.count(len(gathered.assets), 'asset')} drift alone, which adds the "
+        "mean return of training to the last close, does at least as well as the best model, by MSE."
+    )
 
 
 def _drift_is_as_good(asset: Asset) -> bool:

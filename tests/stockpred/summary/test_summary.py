@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import os
 import re
 import subprocess
@@ -11,74 +9,25 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from hpc import records
 from hpc.errors import ExitCode, UserError
-from hpc.ledger import Ledger
 from hpc.paths import RunPaths
-from stockpred.evaluate.regression import Forecasts, evaluate_test
 from stockpred.metrics import Estimate
 from stockpred.report.build import build_report
 from stockpred.results import regression as results_file
-from stockpred.results.evaluated import Evaluated
 from stockpred.results.regression import BETTER, UNDECIDED, WORSE
 from stockpred.summary import entries
 from stockpred.summary.build import summarise
 from stockpred.summary.gather import gather
+from tests.stockpred.summary.written import page_of, rows_of, text_of, write_run
 
-DAY_NS = 86_400_000_000_000
 COLUMNS = [
     *("symbol", "forecaster", "settings", "run_id", "num_bars", "first_time", "last_time"),
     *("mse_price", "mae_price", "r2_price", "mse_return", "mae_return", "r2_return"),
     *("skill", "skill_low", "skill_high", "dm_p", "direction", "direction_low", "direction_high"),
 ]
-
-
-def write_run(
-    root: Path,
-    symbol: str,
-    *,
-    model: str = "mlp",
-    run_id: str | None = None,
-    share: float = 0.0,
-    num_bars: int = 300,
-    written: int = 1_000,
-) -> Path:
-    """Write a run whose forecasts know this share of each return; ``written`` in seconds since 1970."""
-    rng = np.random.default_rng(list(symbol.encode()))
-    returns = 0.02 * rng.standard_normal(1000)[:num_bars]
-    noise = 0.0005 * np.random.default_rng([*model.encode()]).standard_normal(num_bars)
-    close = 100.0 * np.cumprod(1.0 + returns)
-    previous = close / (1.0 + returns)
-    paths = RunPaths(root / (run_id or f"small-{symbol.strip('^')}-{model}"))
-    paths.root.mkdir(parents=True)
-    time = np.datetime64("2023-01-02", "ns").astype(np.int64) + np.arange(num_bars) * DAY_NS
-    forecast = previous * (1.0 + share * returns + noise)
-    evaluate_test(
-        Forecasts(symbol, "us_equity", time, previous, close, forecast),
-        drift=0.001,
-        paths=paths,
-        evaluated=Evaluated(model, 8449, 40),
-    )
-    os.utime(paths.test_results, (written, written))
-    paths.config.write_text(f"learner: {{name: regression}}\ndata: {{symbol: {symbol}}}\n")
-    return paths.root
-
-
-def rows_of(prefix: Path) -> list[dict[str, str]]:
-    with prefix.with_name(f"{prefix.name}.csv").open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def page_of(prefix: Path) -> str:
-    return prefix.with_name(f"{prefix.name}.html").read_text()
-
-
-def text_of(prefix: Path) -> str:
-    page = re.sub(r"<(style|svg).*?</\1>", " ", page_of(prefix), flags=re.DOTALL)
-    return " ".join(re.sub(r"<[^>]+>", " ", page).replace("\u00a0", " ").split())
 
 
 def test_the_csv_has_each_assets_models_then_persistence_then_always_up_in_full_precision(
@@ -122,65 +71,6 @@ def test_the_newest_run_of_an_asset_and_model_counts_and_the_other_is_named(tmp_
     assert [row["run_id"] for row in rows_of(tmp_path / "sum")] == ["second", "", "", ""]
     assert "left out: AAPL mlp (first), older than second" in told
     assert "AAPL mlp (first), older than second." in text_of(tmp_path / "sum")
-
-
-def write_plan(run_dir: Path, *overrides: str) -> None:
-    (run_dir / "plan.json").write_text(json.dumps({"overrides": list(overrides)}))
-
-
-def test_runs_with_other_settings_have_rows_of_their_own(tmp_path: Path) -> None:
-    plain = write_run(tmp_path, "AAPL", run_id="plain", written=1_000)
-    levels = write_run(tmp_path, "AAPL", run_id="levels", share=0.3, written=2_000)
-    write_plan(plain, "data.symbol=AAPL", "data.dir=../bars", "training.num_workers=2")
-    write_plan(levels, "series.inputs=levels", "data.symbol=AAPL", "model.name=mlp", "resources.gpus=2")
-
-    told = summarise([plain, levels], tmp_path / "sum").text
-
-    rows = rows_of(tmp_path / "sum")[:2]
-    assert [(row["run_id"], row["settings"]) for row in rows] == [
-        ("plain", ""),
-        ("levels", "series.inputs=levels"),
-    ]
-    assert "mlp series.inputs=levels" in told
-    assert "left out" not in told
-
-
-def test_the_correction_counts_the_tests_of_runs_that_newer_ones_replaced(tmp_path: Path) -> None:
-    once = write_run(tmp_path, "AAPL", run_id="new", share=0.2, written=9_000)
-    older = [
-        write_run(tmp_path, "AAPL", run_id=f"old{place}", share=0.2, written=1_000 + place)
-        for place in range(3)
-    ]
-
-    (alone, *_), (among_four, *_) = (entries.of(gather(runs).assets) for runs in ([once], [once, *older]))
-    summarise([once, *older], tmp_path / "four")
-
-    assert among_four.run is not None
-    assert among_four.run.paths.run_id == "new"
-    assert alone.holm_p is not None
-    assert among_four.holm_p == pytest.approx(4 * alone.holm_p)
-    assert "all 4 tests on these bars, 3 of them by runs that newer ones replaced" in text_of(
-        tmp_path / "four"
-    )
-
-
-def test_runs_without_results_say_why_and_many_do_not_bury_the_verdict(tmp_path: Path) -> None:
-    tested = write_run(tmp_path, "AAPL")
-    failed = [tmp_path / f"runs/per_stock/bad{place}" for place in range(4)]
-    for run_dir in failed:
-        run_dir.mkdir(parents=True)
-        (run_dir / "config.yaml").write_text("learner: {name: regression}\ndata: {symbol: XOM}\n")
-        ledger = Ledger(run_dir / "events.jsonl")
-        ledger.append("submitted", job_id="1", executor="local")
-        ledger.append("attempt_started", attempt=1, job_id="1", nodes=[])
-        ledger.append("attempt_ended", attempt=1, cause="mistake", decision="stop", why="no bars")
-
-    told = summarise([tested, *failed], tmp_path / "sum").text
-
-    assert "no result: XOM (bad0): mistake" in told
-    page = text_of(tmp_path / "sum")
-    assert page.index("4 runs; the end of the page names them") < page.index("Models and rivals")
-    assert page.index("Models and rivals") < page.index("no result: XOM (bad0): mistake")
 
 
 def test_a_run_that_was_scored_on_other_bars_than_the_newest_is_left_out_and_named(tmp_path: Path) -> None:
