@@ -55,7 +55,7 @@ def test_the_label_knows_no_order_of_settings_and_the_last_of_a_key_counts(
 ) -> None:
     one, other = (write_run(tmp_path, "A", run_id=name) for name in ("one", "other"))
     write_plan(one, "training.lr=1e-2", "training.seed=7", "training.lr=1e-4")
-    write_plan(other, "training.lr=1e-4", "training.seed=7")
+    write_plan(other, "training.seed=7", "training.lr=1e-4")
     for runs in ([one], [other], [one, other]):
         assert labels(runs) == ["mlp training.lr=1e-4 training.seed=7"]
 
