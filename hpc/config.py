@@ -8,13 +8,12 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hpc import shell, text, yamlfile
+from hpc import program, text, yamlfile
 from hpc.errors import UserError, raise_all
 from hpc.sections import Array, Resources, Retry
 from hpc.yamlfile import Leaf, Tree
@@ -132,12 +131,7 @@ def ask_stockpred(experiment: dict[str, Any], root: Path | None = None) -> Seque
 
 def _ask_stockpred_about(experiments: Sequence[dict[str, Any]], root: Path | None) -> list[list[Problem]]:
     """Return what the training program has against each of the experiments of the workspace ``root``."""
-    answer = shell.run(
-        [sys.executable, "-m", "stockpred", "check", "--json"],
-        stdin=json.dumps({"trees": experiments}),
-        timeout_s=120,
-        cwd=root,
-    )
+    answer = program.ask("check", "--json", about={"trees": experiments}, root=root)
     if not answer.is_ok:
         raise UserError("`stockpred check` did not answer", fix=answer.err.strip()[-2000:] or None)
     return [

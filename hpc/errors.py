@@ -39,6 +39,11 @@ class UserError(Exception):
         self.fix = fix
         self.exit_code = exit_code
 
+    @property
+    def row(self) -> dict[str, str | None]:
+        """What, where and the fix as plain data, for another program."""
+        return {"what": self.what, "where": self.where, "fix": self.fix}
+
     def __str__(self) -> str:
         place = f"{self.where}: " if self.where else ""
         remedy = f"\n    fix: {self.fix}" if self.fix else ""

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hpc import shell
+from hpc import program
 from hpc.config import Config
 from hpc.errors import UserError, raise_all
 from hpc.sections import Resources
@@ -46,23 +45,13 @@ def model_sizes(root: Path, configs: Sequence[Config]) -> list[int | None]:
 
     Raises UserError for models that cannot be built as configured.
     """
-    answer = shell.run(
-        [sys.executable, "-m", "stockpred", "size"],
-        stdin=json.dumps([config.experiment for config in configs]),
-        timeout_s=120,
-        cwd=root,
-    )
+    answer = program.ask("size", about=[config.experiment for config in configs], root=root)
     if answer.code == TIMED_OUT:
         return [None] * len(configs)
     if not answer.is_ok:
         what = "a model cannot be built: " + (answer.err.strip().splitlines() or ["no reason given"])[-1]
         raise UserError(what, where="model.name", fix="mend its file in stockpred/models")
     rows = json.loads(answer.out)
-    raise_all(
-        [
-            UserError(row["what"], where=config.origin(row["where"] or "") or row["where"], fix=row["fix"])
-            for config, row in zip(configs, rows, strict=True)
-            if "what" in row
-        ]
-    )
+    pairs = zip(rows, configs, strict=True)
+    raise_all(program.errors((row, config.origin) for row, config in pairs if "what" in row))
     return [row["size"] for row in rows]

@@ -9,7 +9,7 @@ import socket
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import takewhile
+from itertools import islice, takewhile
 from pathlib import Path
 
 from hpc import records, runs, scheduler, shell, tables, yamlfile
@@ -28,7 +28,7 @@ from hpc.plan import Plan
 from hpc.planning import Chosen, plan_of_run, single_plan_of
 from hpc.preflight import Verdict, check, failures, missing_bars
 from hpc.runs import Run
-from hpc.submit import Outcome, Submission, is_alive, submit, write_run
+from hpc.submit import Outcome, Submission, is_alive, submit, write_run, write_runs
 from hpc.text import count, parameters
 
 DEMO_INTERRUPT_AT = 0.4
@@ -85,14 +85,13 @@ def runs_to_train(plan: AnyPlan, *, is_writing: bool) -> list[RunPaths]:
     if is_writing:
         raise_all(missing_bars([plan]))
         queue = scheduler.RecentQueue()
-        for run in plan.runs:
-            found = runs.open_run(run.paths)
-            if is_alive(found, queue):
-                what = f"{found.name} is at work as job {found.history.job_id}"
+        found = [runs.open_run(run.paths) for run in plan.runs]
+        for run in found:
+            if is_alive(run, queue):
+                what = f"{run.name} is at work as job {run.history.job_id}"
                 fix = "wait for it, or cancel it with `hpc cancel`"
                 raise UserError(what, fix=fix, exit_code=ExitCode.REFUSED)
-            if not found.history.finished:
-                write_run(run)
+        write_runs([own for own, run in zip(plan.runs, found, strict=True) if not run.history.finished])
     return [run.paths for run in plan.runs]
 
 
@@ -217,7 +216,8 @@ def summarise(case: str | None, preset: str | None) -> ExitCode:
     out = root / "runs" / case / f"summary-{chosen}"
     words = [sys.executable, "-m", "stockpred", "summary", "--out", str(out)]
     answer = shell.run([*words, *(str(run.paths.root) for run in wanted)], timeout_s=600, cwd=root)
-    tables.result(answer.out) if answer.out else None
+    if answer.out:
+        tables.result(answer.out)
     if answer.err:
         tables.talk(answer.err.rstrip())
     return ExitCode.OK if answer.is_ok else ExitCode.FAILED
@@ -308,9 +308,12 @@ def _check(plans: Sequence[AnyPlan], place: Place) -> None:
 
 def _preview(plans: Sequence[AnyPlan], place: Place) -> str:
     every = [run.config for plan in plans for run in plan.runs]
-    sizes = dict(zip(map(id, every), model_sizes(plans[0].root, every), strict=True))
+    sizes = iter(model_sizes(plans[0].root, every))
     header = ("case", "preset", "run", "parameters", "ranks", "limit", "GPU-hours at most")
-    rows = [_row(plan, sizes[id(plan.runs[0].config)]) for plan in plans]
+    rows = []
+    for plan in plans:
+        size, *_ = islice(sizes, len(plan.runs))
+        rows.append(_row(plan, size))
     state = f"\n{place.cluster.summary()}" if place.cluster else ""
     table = tables.lines([header, *rows] if place.cluster else [row[:-1] for row in [header, *rows]])
     total = sum(_gpu_hours(plan) for plan in plans)

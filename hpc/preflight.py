@@ -9,13 +9,12 @@ from __future__ import annotations
 import json
 import os
 import re
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from hpc import shell
+from hpc import program, shell
 from hpc.array import AnyPlan, ArrayPlan
 from hpc.cluster import Cluster, Partition
 from hpc.errors import ExitCode, UserError
@@ -63,22 +62,11 @@ def missing_bars(plans: Sequence[AnyPlan]) -> list[UserError]:
     runs = [run for plan in plans for run in plan.runs if plan.config.value("data.source") == "files"]
     if not runs:
         return []
-    answer = shell.run(
-        [sys.executable, "-m", "stockpred", "survey"],
-        stdin=json.dumps([run.config.experiment for run in runs]),
-        timeout_s=600,
-        cwd=runs[0].root,
-    )
+    about = [run.config.experiment for run in runs]
+    answer = program.ask("survey", about=about, root=runs[0].root, timeout_s=600)
     if not answer.is_ok:
         return [UserError("the bars cannot be looked through", fix=answer.err.strip()[-2000:] or None)]
-    return [
-        UserError(
-            row["what"],
-            where=runs[0].config.origin(row["where"]) if row["where"] == "data.dir" else row["where"],
-            fix=row["fix"],
-        )
-        for row in json.loads(answer.out)
-    ]
+    return program.errors((row, runs[0].config.origin) for row in json.loads(answer.out))
 
 
 def failures(checks: Sequence[Check]) -> list[UserError]:

@@ -10,9 +10,11 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
+
+from hpc.errors import ExitCode, UserError
 
 Row = dict[str, Any]
 
@@ -90,6 +92,19 @@ def clear_if_older(path: Path, age_s: float) -> None:
     with contextlib.suppress(FileNotFoundError):
         if time.time() - path.stat().st_mtime > age_s:
             path.unlink()
+
+
+@contextlib.contextmanager
+def writing(
+    path: Path, *, what: str = "cannot be written", fix: str, exit_code: ExitCode = ExitCode.USAGE
+) -> Iterator[None]:
+    """Turn what the file system refuses inside into one UserError that names ``path`` and the reason."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"{what}: {error.strerror or error}", where=str(path), fix=fix, exit_code=exit_code
+        ) from error
 
 
 def sync_directory(path: Path) -> None:

@@ -70,8 +70,7 @@ def _send(plan: Plan | ArrayPlan, needed: Sequence[Plan], *, locally: bool) -> N
     directories = [plan.paths, *(run.paths for run in needed)]
     new = [paths for paths in directories if not paths.root.exists()]
     try:
-        for run in needed:
-            write_run(run)
+        write_runs(needed)
         if isinstance(plan, ArrayPlan):
             _send_array(plan.restricted_to([run.run_id for run in needed]), locally=locally)
         elif locally:
@@ -119,14 +118,20 @@ def _outcome(paths: RunPaths, queue: scheduler.RecentQueue, limit: float) -> Out
 
 
 def write_run(plan: Plan) -> None:
-    """Write what was asked for into the run directory."""
-    paths = plan.paths
-    make_log_directory(paths)
-    with _writing(paths.root):
-        records.write_text(paths.config, plan.config_text)
-        records.write_json(paths.plan, plan.to_json())
-        records.write_json(paths.provenance, runs.provenance(plan.root))
-        records.write_text(paths.job_script, plan.script)
+    write_runs([plan])
+
+
+def write_runs(plans: Sequence[Plan]) -> None:
+    """Write what was asked for into the run directories of one workspace, whose provenance they share."""
+    provenance = runs.provenance(plans[0].root) if plans else {}
+    for plan in plans:
+        paths = plan.paths
+        make_log_directory(paths)
+        with _writing(paths.root):
+            records.write_text(paths.config, plan.config_text)
+            records.write_json(paths.plan, plan.to_json())
+            records.write_json(paths.provenance, provenance)
+            records.write_text(paths.job_script, plan.script)
 
 
 def write_array(plan: ArrayPlan) -> None:
@@ -181,14 +186,9 @@ def _marked(mark: Path) -> Iterator[None]:
         mark.unlink(missing_ok=True)
 
 
-@contextlib.contextmanager
-def _writing(directory: Path) -> Iterator[None]:
-    """Turn what the file system refuses into one clear error."""
-    try:
-        yield
-    except OSError as error:
-        raise UserError(
-            f"the directory cannot be written: {error.strerror}",
-            where=str(directory),
-            fix="free some space or work in a directory that you may write to",
-        ) from None
+def _writing(directory: Path) -> contextlib.AbstractContextManager[None]:
+    return records.writing(
+        directory,
+        what="the directory cannot be written",
+        fix="free some space or work in a directory that you may write to",
+    )

@@ -39,7 +39,7 @@ def survey() -> None:
     from stockpred.data.survey import problems_of
 
     problems = problems_of(json.load(sys.stdin))
-    click.echo(json.dumps([{"what": one.what, "where": one.where, "fix": one.fix} for one in problems]))
+    click.echo(json.dumps([problem.row for problem in problems]))
 
 
 @cli.command()

@@ -20,4 +20,4 @@ def _size_of(tree: dict[str, Any]) -> dict[str, Any]:
     try:
         return {"size": int(way.count_parameters(experiment))}
     except UserError as error:
-        return {"what": error.what, "where": error.where, "fix": error.fix}
+        return dict(error.row)

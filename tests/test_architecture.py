@@ -24,7 +24,7 @@ ROOMS = {
     "hpc": (
         "errors text",
         "paths records shell",
-        "yamlfile jobenv parse states",
+        "yamlfile jobenv parse states program",
         "sections ledger stop lease",
         "config",
         "cluster runs estimate verdict scheduler",

@@ -20,6 +20,7 @@ from stockpred.data.universe import Universe
 
 PLAIN_IN_NAMES = " ^=+@,()[]&$!'"  # as they are in a file's name; a slash becomes %2F
 MAX_TOLD = 8
+WHEN_REFUSED = "check the folder, its permissions and free space; what was written before is whole"
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,9 @@ def export_npz(
     by_symbol = dict(iter(loaded.bars.groupby("symbol", sort=False)))
     for symbol, path in targets.items():
         bars = by_symbol[symbol]
-        _write(path, npz.to_bytes(bars, symbol, closes_only=symbol in closes_only))
+        content = npz.to_bytes(bars, symbol, closes_only=symbol in closes_only)
+        with records.writing(path, fix=WHEN_REFUSED):
+            records.write_bytes(path, content)
         checks = Counter(map(str, mended.loc[mended["symbol"] == symbol, "check"]))
         yield Written(path, len(bars), bars["time"].iloc[0], bars["time"].iloc[-1], checks)
 
@@ -114,14 +117,3 @@ def _refuse_clashes(targets: Mapping[str, Path], *, may_replace: bool) -> None:
         if other != symbol:
             what = f"{other} and {symbol} would share one file where case does not count"
             raise UserError(what, where=str(path.parent), fix="export them with --symbol into two folders")
-
-
-def _write(path: Path, content: bytes) -> None:
-    try:
-        records.write_bytes(path, content)
-    except OSError as error:
-        raise UserError(
-            f"cannot be written: {error.strerror or error}",
-            where=str(path),
-            fix="check the folder, its permissions and free space; what was written before is whole",
-        ) from error

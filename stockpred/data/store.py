@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +20,13 @@ from hpc.errors import UserError
 MANIFEST = "manifest.json"
 
 
-@contextlib.contextmanager
-def writing(path: Path) -> Iterator[None]:
+def writing(path: Path) -> contextlib.AbstractContextManager[None]:
     """Raise UserError with ``path`` where what happens inside cannot write."""
-    try:
-        yield
-    except OSError as error:
-        raise UserError(
-            f"the prepared bars cannot be written: {error.strerror or error}",
-            where=str(path),
-            fix="check free space, quota and permissions there, then start the run again",
-        ) from error
+    return records.writing(
+        path,
+        what="the prepared bars cannot be written",
+        fix="check free space, quota and permissions there, then start the run again",
+    )
 
 
 def write(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hpc import records
-from hpc.errors import ExitCode, UserError
+from hpc.errors import ExitCode
 from stockpred.summary import entries, terminal, web, words
 from stockpred.summary.gather import gather
 
@@ -41,12 +41,6 @@ def summarise(run_dirs: Sequence[Path], prefix: Path) -> Summary:
 
 
 def _write(path: Path, content: str) -> None:
-    try:
+    fix = "make room or give permission there, or choose another place with --out"
+    with records.writing(path, fix=fix, exit_code=ExitCode.FAILED):
         records.write_text(path, content)
-    except OSError as error:
-        raise UserError(
-            f"cannot be written: {error.strerror or error}",
-            where=str(path),
-            fix="make room or give permission there, or choose another place with --out",
-            exit_code=ExitCode.FAILED,
-        ) from None
