@@ -18,12 +18,12 @@ from typing import Any
 import torch
 from comparison import in_turns, show
 
-from hpc import config
-from hpc.paths import RunPaths
-from hpc.records import write_text
-from stockpred.data.tokenizer import FEATURES
-from stockpred.experiments.next_bar import NextBarExperiment
-from stockpred.models.next_bar.market_gpt import MarketGPT, build
+from hpc.base.records import write_text
+from hpc.plan import config
+from hpc.run.paths import RunPaths
+from stockpred.config.next_token import NextTokenExperiment
+from stockpred.models.market_gpt import MarketGPT, build
+from stockpred.tasks.next_token.tokenizer import FEATURES
 from stockpred.train import checkpoint
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -32,16 +32,16 @@ KEPT = 2
 RIVAL = "torch.save"
 
 
-def experiment_of(case: str, folder: Path) -> NextBarExperiment:
+def experiment_of(case: str, folder: Path) -> NextTokenExperiment:
     """Return the case's experiment as a run would read it."""
     paths = RunPaths(folder)
     write_text(
         paths.config, config.resolve(ROOT, case, preset=config.TABLE, overrides=(), cluster=None).dump()
     )
-    return NextBarExperiment.load(paths.config)
+    return NextTokenExperiment.load(paths.config)
 
 
-def model_of(experiment: NextBarExperiment) -> MarketGPT:
+def model_of(experiment: NextTokenExperiment) -> MarketGPT:
     """Return the experiment's model, new, for tokens that stand for no candles."""
     vocab_size = experiment.tokenizer.vocab_size
     return build(

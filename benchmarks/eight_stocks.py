@@ -31,13 +31,13 @@ import torch
 from hpc import records
 from hpc.paths import RunPaths
 from stockpred import schema
-from stockpred.learners import regression
+from stockpred.tasks.forecast import task as forecast
 from stockpred.train.learner import Networks
 
 for directory in sys.argv[1:]:
     paths = RunPaths(Path(directory))
     settings = schema.load(paths.config).training
-    task = regression.task(schema.load(paths.config), paths)
+    task = forecast.task(schema.load(paths.config), paths)
     model = task.learner.networks["model"]
     networks = Networks({"model": model}, {"model": model})
     adamw = torch.optim.AdamW(model.parameters(), settings.lr, weight_decay=settings.weight_decay)

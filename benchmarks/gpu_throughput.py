@@ -24,13 +24,13 @@ from comparison import in_turns, show
 from torch import nn
 from torch.nn import functional
 
-from hpc.jobenv import JobEnv
-from stockpred.experiments.next_bar import NextBarExperiment
-from stockpred.learners.next_bar import NextBar
-from stockpred.models.next_bar.market_gpt import model_flops_per_token
-from stockpred.train.core import prepare, to_device
+from hpc.run.jobenv import JobEnv
+from stockpred.config.next_token import NextTokenExperiment
+from stockpred.models.market_gpt import model_flops_per_token
+from stockpred.tasks.next_token.task import LanguageModel
+from stockpred.train.core import prepare
 from stockpred.train.distributed import Group
-from stockpred.train.learner import Batch
+from stockpred.train.learner import Batch, to_device
 
 CASES = ("crypto", "full_market")
 NUM_WARM_UP = 20
@@ -65,16 +65,16 @@ class Tokens:
         }
 
 
-def our_step(experiment: NextBarExperiment, tokens: Tokens, device: torch.device) -> Step:
+def our_step(experiment: NextTokenExperiment, tokens: Tokens, device: torch.device) -> Step:
     """Return a step of the core, which goes on from where the last one ended."""
     settings = experiment.training
     group = Group(JobEnv.read({}), device)
-    updater, _ = prepare(NextBar(model_of(experiment)), group, settings)
+    updater, _ = prepare(LanguageModel(model_of(experiment)), group, settings)
     steps = iter(range(1, 1_000_000))
     return lambda: updater.run(next(steps), [to_device(tokens.batch(), device)], settings.lr)
 
 
-def plain_step(experiment: NextBarExperiment, tokens: Tokens, device: torch.device) -> Step:
+def plain_step(experiment: NextTokenExperiment, tokens: Tokens, device: torch.device) -> Step:
     """Return a step of nanoGPT's training loop (train.py of karpathy/nanoGPT) around the same model."""
     settings = experiment.training
     model = model_of(experiment).to(device).train()
@@ -123,7 +123,7 @@ def to_its_end(step: Step, device: torch.device) -> Step:
     return whole
 
 
-def measure(experiment: NextBarExperiment, title: str, device: torch.device, num_steps: int) -> None:
+def measure(experiment: NextTokenExperiment, title: str, device: torch.device, num_steps: int) -> None:
     """Print seconds per step, tokens per second and MFU of both."""
     config = experiment.model
     batch_size = experiment.training.batch_size
@@ -143,7 +143,7 @@ def measure(experiment: NextBarExperiment, title: str, device: torch.device, num
         print(f"  {name}: {speed:,.0f} tokens/s, {share}")
 
 
-def benchmarked(case: str, *, is_tiny: bool, is_compiled: bool) -> NextBarExperiment:
+def benchmarked(case: str, *, is_tiny: bool, is_compiled: bool) -> NextTokenExperiment:
     """Return the case's experiment in bf16, with batches that fill a GPU."""
     with tempfile.TemporaryDirectory() as folder:
         experiment = experiment_of(case, Path(folder))

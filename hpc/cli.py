@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from hpc.errors import ExitCode, UserError
+from hpc.base.errors import ExitCode, UserError
 
 if TYPE_CHECKING:
-    from hpc.array import AnyPlan
-    from hpc.runs import Run
+    from hpc.plan.array import AnyPlan
+    from hpc.run.find import Run
 
 EXAMPLES = """Train market models on a Slurm cluster, or on this machine where there is none.
 
@@ -81,15 +81,16 @@ def _planning(command: click.decorators.FC) -> click.decorators.FC:
 @click.option("--yes", is_flag=True, help="For scripts; a single case is submitted without a question.")
 def submit(case: str | None, local: bool, dry_run: bool, wait: bool, yes: bool, **chosen: object) -> None:
     """Submit CASE; a run that is alive is left alone, one that was interrupted continues."""
-    from hpc import launch, tables
+    from hpc import commands
+    from hpc.monitor import tables
 
     plan = _plan(case, chosen)
     if dry_run:
         tables.result(plan.script)
         return
-    launched = launch.launch([plan], locally=local, is_agreed=lambda: True)
+    launched = commands.launch([plan], locally=local, is_agreed=lambda: True)
     if wait:
-        sys.exit(launch.follow_launch([plan], launched))
+        sys.exit(commands.follow_launch([plan], launched))
 
 
 @cli.command("submit-all")
@@ -107,22 +108,25 @@ def submit_all(
     cases: tuple[str, ...], local: bool, dry_run: bool, wait: bool, yes: bool, **chosen: object
 ) -> None:
     """Check several CASES, show the cluster and the sum, ask, and submit them side by side."""
-    from hpc import launch, planning, tables
+    from hpc import commands
+    from hpc.monitor import tables
+    from hpc.plan import from_args
 
-    plans = planning.plans_of(cases, chosen)
+    plans = from_args.plans_of(cases, chosen)
     if dry_run:
         tables.result("\n".join(plan.script for plan in plans))
         return
-    launched = launch.launch(plans, locally=local, is_agreed=lambda: yes or _is_agreed(len(plans)))
+    launched = commands.launch(plans, locally=local, is_agreed=lambda: yes or _is_agreed(len(plans)))
     if wait:
-        sys.exit(launch.follow_launch(plans, launched))
+        sys.exit(commands.follow_launch(plans, launched))
 
 
 @cli.command()
 @_planning
 def render(case: str | None, **chosen: object) -> None:
     """Print CASE's sbatch script; `hpc render CASE > j.sh && sbatch j.sh` does all that a submit does."""
-    from hpc import submit, tables
+    from hpc.attempt import submit
+    from hpc.monitor import tables
 
     plan = _plan(case, chosen)
     submit.make_log_directory(plan.paths)  # Slurm starts no job whose log has no place
@@ -133,7 +137,7 @@ def render(case: str | None, **chosen: object) -> None:
 @_planning
 def config(case: str | None, **chosen: object) -> None:
     """Print CASE's resolved configuration, each value with the place that set it."""
-    from hpc import tables
+    from hpc.monitor import tables
 
     tables.result(_plan(case, chosen).runs[0].config_text)
 
@@ -146,8 +150,8 @@ def config(case: str | None, **chosen: object) -> None:
 @click.option("--no-lift", is_flag=True, help="Leave a requeued job's two-minute hold as it is.")
 def status(run: str | None, only: str | None, as_json: bool, plain: bool, no_lift: bool) -> None:
     """Say how the runs are doing; start requeued jobs that Slurm holds back."""
-    from hpc import tables
-    from hpc.monitor import Watcher
+    from hpc.monitor import tables
+    from hpc.monitor.status import Watcher
 
     views = Watcher(lifts_holds=not no_lift).look(_runs(run, only))
     tables.show_views(views, as_json=as_json, plain=plain)
@@ -162,10 +166,11 @@ def status(run: str | None, only: str | None, as_json: bool, plain: bool, no_lif
 @click.option("--job", is_flag=True, help="Show the batch shell's log instead of a rank's.")
 def logs(run: str | None, only: str | None, follow: bool, number: int, rank: int, job: bool) -> None:
     """Print the log of a run, one file across all of its attempts."""
-    from hpc import launch, runs
+    from hpc import commands
+    from hpc.run import find
 
-    found = runs.find_run(runs.find_root(), run, only)
-    sys.exit(launch.show_log(found, number=number, rank=rank, is_batch=job, follows=follow))
+    found = find.find_run(find.find_root(), run, only)
+    sys.exit(commands.show_log(found, number=number, rank=rank, is_batch=job, follows=follow))
 
 
 @cli.command()
@@ -176,8 +181,8 @@ def logs(run: str | None, only: str | None, follow: bool, number: int, rank: int
 @click.option("--no-lift", is_flag=True, help="Leave a requeued job's two-minute hold as it is.")
 def monitor(run: str | None, only: str | None, once: bool, every: float, no_lift: bool) -> None:
     """Watch the runs; Ctrl-C ends the watching, not the runs."""
-    from hpc import tables
-    from hpc.monitor import Watcher
+    from hpc.monitor import tables
+    from hpc.monitor.status import Watcher
 
     watcher = Watcher(lifts_holds=not no_lift)
     tables.watch(lambda: watcher.look(_runs(run, only)), every_s=every, once=once)
@@ -188,9 +193,9 @@ def monitor(run: str | None, only: str | None, once: bool, every: float, no_lift
 @click.option("--only", default=None, metavar="NAME,...", help="Only these runs of an array, as AAPL,XOM.")
 def cancel(run: str | None, only: str | None) -> None:
     """Stop a run: it saves, leaves and does not come back until it is submitted again."""
-    from hpc import launch
+    from hpc import commands
 
-    launch.cancel(run, only)
+    commands.cancel(run, only)
 
 
 @cli.command()
@@ -198,10 +203,11 @@ def cancel(run: str | None, only: str | None) -> None:
 @click.option("--only", default=None, metavar="NAME,...", help="Only these runs of an array, as AAPL,XOM.")
 def report(run: str | None, only: str | None) -> None:
     """Write a run's report again from its files."""
-    from hpc import launch, runs
+    from hpc import commands
+    from hpc.run import find
 
-    for found in runs.matching(runs.find_root(), run, only)[-1 if only is None else 0 :]:
-        launch.report(found)
+    for found in find.matching(find.find_root(), run, only)[-1 if only is None else 0 :]:
+        commands.report(found)
 
 
 @cli.command()
@@ -209,9 +215,9 @@ def report(run: str | None, only: str | None) -> None:
 @click.option("--preset", default=None, help="The preset of the runs; by default that of the newest.")
 def summary(case: str | None, preset: str | None) -> None:
     """Put the results of CASE's runs side by side, beside their rivals: table, CSV, HTML."""
-    from hpc import launch
+    from hpc import commands
 
-    sys.exit(launch.summarise(case, preset))
+    sys.exit(commands.summarise(case, preset))
 
 
 @cli.command()
@@ -220,9 +226,9 @@ def summary(case: str | None, preset: str | None) -> None:
 @click.option("--local", is_flag=True)
 def demo(case: str, preset: str, local: bool) -> None:
     """Show the whole way: train on two ranks, interrupt once, resume, report."""
-    from hpc import launch
+    from hpc import commands
 
-    sys.exit(launch.demo(case, preset, locally=local))
+    sys.exit(commands.demo(case, preset, locally=local))
 
 
 @cli.command(hidden=True, context_settings={"ignore_unknown_options": True})
@@ -234,9 +240,9 @@ def demo(case: str, preset: str, local: bool) -> None:
 @click.argument("words", nargs=-1, type=click.UNPROCESSED)
 def attempt(case: str, run_id: str, array: str | None, words: Sequence[str], **chosen: object) -> None:
     """What the batch script runs: [KEY=VALUE]... -- srun ..., one attempt of a run."""
-    from hpc import launch
+    from hpc import commands
 
-    sys.exit(launch.attempt(case, run_id, array, words, chosen))
+    sys.exit(commands.attempt(case, run_id, array, words, chosen))
 
 
 @cli.command("write-runs", hidden=True)
@@ -244,9 +250,10 @@ def attempt(case: str, run_id: str, array: str | None, words: Sequence[str], **c
 @click.option("--names-only", is_flag=True)
 def write_runs(case: str | None, names_only: bool, **chosen: object) -> None:
     """What `stockpred train CASE` asks: which runs the case means; writes the directories of the new."""
-    from hpc import launch, tables
+    from hpc import commands
+    from hpc.monitor import tables
 
-    for paths in launch.runs_to_train(_plan(case, chosen), is_writing=not names_only):
+    for paths in commands.runs_to_train(_plan(case, chosen), is_writing=not names_only):
         tables.result(str(paths.root))
 
 
@@ -254,10 +261,11 @@ def write_runs(case: str | None, names_only: bool, **chosen: object) -> None:
 @click.argument("run_dir", type=click.Path(path_type=Path, exists=True, file_okay=False))
 def start_local(run_dir: Path) -> None:
     """What a local submit runs in a session of its own."""
-    from hpc import executors, runs
-    from hpc.paths import RunPaths
+    from hpc.attempt import executors
+    from hpc.run import find
+    from hpc.run.paths import RunPaths
 
-    executors.start_run(RunPaths(run_dir.absolute()), runs.find_root())
+    executors.start_run(RunPaths(run_dir.absolute()), find.find_root())
 
 
 @cli.command("start-pool", hidden=True)
@@ -265,10 +273,11 @@ def start_local(run_dir: Path) -> None:
 @click.argument("run_ids", nargs=-1, required=True)
 def start_pool(array_dir: Path, run_ids: Sequence[str]) -> None:
     """What a local submit of an array runs in a session of its own."""
-    from hpc import executors, runs
-    from hpc.paths import RunPaths
+    from hpc.attempt import executors
+    from hpc.run import find
+    from hpc.run.paths import RunPaths
 
-    executors.start_pool(RunPaths(array_dir.absolute()), runs.find_root(), run_ids)
+    executors.start_pool(RunPaths(array_dir.absolute()), find.find_root(), run_ids)
 
 
 @cli.command("run-local", hidden=True)
@@ -279,25 +288,26 @@ def run_local(run_dir: Path, array: str, at_once: int) -> None:
     """What a pool starts for each of its runs."""
     import os
 
-    from hpc import local, runs
-    from hpc.paths import RunPaths
+    from hpc.attempt import local_job
+    from hpc.run import find
+    from hpc.run.paths import RunPaths
 
-    root, paths = runs.find_root(), RunPaths(run_dir.absolute())
-    command, gpus = local.rank_command(paths, root), os.environ.get(local.GPUS)
-    local.LocalRun(paths.root, root, command, gpus, array=array, at_once=at_once)()
+    root, paths = find.find_root(), RunPaths(run_dir.absolute())
+    command, gpus = local_job.rank_command(paths, root), os.environ.get(local_job.GPUS)
+    local_job.LocalRun(paths.root, root, command, gpus, array=array, at_once=at_once)()
 
 
 def _plan(case: str | None, chosen: dict[str, object]) -> AnyPlan:
-    from hpc import planning
+    from hpc.plan import from_args
 
-    return planning.plan_of(case, chosen)
+    return from_args.plan_of(case, chosen)
 
 
 def _runs(wanted: str | None, only: str | None) -> list[Run]:
-    from hpc import runs
+    from hpc.run import find
 
-    root = runs.find_root()
-    return runs.matching(root, wanted, only) if wanted or only else runs.all_runs(root)
+    root = find.find_root()
+    return find.matching(root, wanted, only) if wanted or only else find.all_runs(root)
 
 
 def _is_agreed(num_plans: int) -> bool:

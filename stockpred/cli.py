@@ -9,8 +9,8 @@ from pathlib import Path
 
 import click
 
-from hpc.errors import ExitCode, UserError
-from hpc.text import count
+from hpc.base.errors import ExitCode, UserError
+from hpc.base.text import count
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -22,7 +22,7 @@ def cli() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Answer as JSON.")
 def check(as_json: bool) -> None:
     """Check experiments given as JSON {"trees": [...]} on stdin."""
-    from stockpred.check import problems_of
+    from stockpred.answers import problems_of
 
     problems = [problems_of(tree) for tree in json.load(sys.stdin)["trees"]]
     if as_json:
@@ -36,16 +36,16 @@ def check(as_json: bool) -> None:
 @cli.command()
 def survey() -> None:
     """Look for the bars of experiments, given as a JSON list of trees on stdin; answer what is wrong."""
-    from stockpred.data.survey import problems_of
+    from stockpred.answers import missing_bars
 
-    problems = problems_of(json.load(sys.stdin))
+    problems = missing_bars(json.load(sys.stdin))
     click.echo(json.dumps([problem.row for problem in problems]))
 
 
 @cli.command()
 def size() -> None:
     """Count the parameters of the models of experiments, given as a JSON list of trees on stdin."""
-    from stockpred.size import sizes_of
+    from stockpred.answers import sizes_of
 
     click.echo(json.dumps(sizes_of(json.load(sys.stdin))))
 
@@ -64,7 +64,7 @@ def train(target: str, words: tuple[str, ...]) -> None:
     Its runs are trained one after the other, by as many ranks as were started; the same command continues.
     """
     if words or not (Path(target) / "plan.json").is_file():
-        from stockpred.alone import train_case
+        from stockpred.standalone import train_case
 
         exit_code = train_case(target, words)
     else:
@@ -81,7 +81,7 @@ def train(target: str, words: tuple[str, ...]) -> None:
 @click.argument("run_dir", type=click.Path(path_type=Path, exists=True, file_okay=False))
 def report(run_dir: Path) -> None:
     """Write RUN_DIR/report.html again from the run's files."""
-    from hpc.paths import RunPaths
+    from hpc.run.paths import RunPaths
     from stockpred.report.build import build_report
 
     click.echo(build_report(RunPaths(run_dir)))
@@ -124,8 +124,8 @@ def export(universe: Path, data_dir: str, out_dir: Path, symbols: tuple[str, ...
 )
 @click.option("--out", "prefix", metavar="PREFIX", required=True, type=click.Path(path_type=Path))
 def summary(run_dirs: tuple[Path, ...], prefix: Path) -> None:
-    """Put runs of learner regression beside their rivals: a table, PREFIX.csv and PREFIX.html."""
-    from stockpred.summary.build import summarise
+    """Put runs of task forecast beside their rivals: a table, PREFIX.csv and PREFIX.html."""
+    from stockpred.tasks.forecast.summary.build import summarise
 
     found = summarise(run_dirs, prefix)
     click.echo(found.text)

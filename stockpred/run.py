@@ -10,13 +10,13 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hpc import lease
-from hpc.errors import ExitCode
-from hpc.jobenv import JobEnv
-from hpc.ledger import Ledger
-from hpc.paths import RunPaths
-from hpc.stop import Stop
-from stockpred import discover, schema
+from hpc.base.errors import ExitCode
+from hpc.run import lease
+from hpc.run.history import Ledger
+from hpc.run.jobenv import JobEnv
+from hpc.run.paths import RunPaths
+from hpc.run.stop import Stop
+from stockpred.config import registry, schema
 
 if TYPE_CHECKING:
     import torch
@@ -64,15 +64,15 @@ def _fail(error: Exception, env: JobEnv, paths: RunPaths) -> ExitCode:
 def _run(env: JobEnv, paths: RunPaths, stop: Stop) -> ExitCode:
     experiment = schema.load(paths.config)
     guard = functools.partial(lease.check, paths.lease, env.lease)
-    way = discover.load("stockpred.learners", experiment.learner.name, where="learner.name")
+    task_module = registry.load_task(experiment.task.name)
     if env.is_main:
         guard()
         log.info("=== attempt %d of %s/%s, %d ranks", env.attempt, paths.case, paths.run_id, env.world_size)
-        way.prepare(experiment, paths, guard=guard)
+        task_module.prepare(experiment, paths, guard=guard)
     from stockpred.train import core, distributed
 
     with distributed.joined(env, paths, experiment.training, timeout_s=PREPARING_S) as group:
-        task: Task = way.task(experiment, paths)
+        task: Task = task_module.task(experiment, paths)
         ledger = Ledger(paths.events)
         if env.is_main:
             log.info("%s; on %s", task.describe(), group.device)

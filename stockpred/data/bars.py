@@ -22,7 +22,7 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from hpc.errors import UserError
+from hpc.base.errors import UserError
 
 PRICES = ("open", "high", "low", "close")
 COLUMNS = ("symbol", "time", *PRICES, "volume")

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from stockpred.config import DataConfig
+from stockpred.config.base import DataConfig
 from stockpred.data import bars as bar_table
 from stockpred.data import splits
 from stockpred.data.bars import Loaded
-from stockpred.data.checks import Checked
-from stockpred.data.intake import Intake
+from stockpred.data.load import Intake
+from stockpred.data.quality import Checked
 from stockpred.data.splits import SplitRange
 
 MAX_EXAMPLES = 5

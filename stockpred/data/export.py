@@ -10,11 +10,12 @@ from urllib.parse import quote
 
 import pandas as pd
 
-from hpc import records
-from hpc.errors import UserError, raise_all
-from hpc.text import count, suggestion
-from stockpred.data import npz, universe
+from hpc.base import records
+from hpc.base.errors import UserError, raise_all
+from hpc.base.text import count, suggestion
+from stockpred.data import universe
 from stockpred.data.bars import Loaded
+from stockpred.data.formats import npz
 from stockpred.data.sources import files
 from stockpred.data.universe import Universe
 

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hpc.errors import UserError
-from stockpred.config import Fractions
+from hpc.base.errors import UserError
+from stockpred.config.base import Fractions
 
 Days = npt.NDArray[np.int64]
 NAMES = ("train", "validation", "test")

@@ -14,8 +14,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from hpc import records
-from hpc.errors import UserError
+from hpc.base import records
+from hpc.base.errors import UserError
 
 MANIFEST = "manifest.json"
 

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from hpc.errors import UserError, raise_all
-from hpc.text import suggestion
+from hpc.base.errors import UserError, raise_all
+from hpc.base.text import suggestion
 
 
 @dataclass(frozen=True)

@@ -7,14 +7,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from hpc import records
-from hpc.ledger import History
-from hpc.paths import RunPaths
-from stockpred.report import chapter, page, runfiles, sections
-from stockpred.report.chapter import Chapter
+from hpc.base import records
+from hpc.run.history import History
+from hpc.run.paths import RunPaths
+from stockpred.report import page, runfiles, sections, task_part
 from stockpred.report.data_section import data
-from stockpred.report.parts import Section, Verdict
+from stockpred.report.elements import Section, Verdict
 from stockpred.report.runfiles import RunFiles
+from stockpred.report.task_part import Chapter
 
 
 def build_report(
@@ -30,7 +30,7 @@ def build_report(
     files = runfiles.read(paths)
     if is_conclusion:
         files = replace(files, history=_concluded(files.history, time.time()))
-    text = render(files, chapter.of(files))
+    text = render(files, task_part.of(files))
     guard()
     records.write_text(paths.report, text)
     return paths.report
@@ -43,7 +43,7 @@ def _concluded(history: History, now: float) -> History:
 
 
 def render(files: RunFiles, own: Chapter) -> str:
-    """Return the page of a run: what every run has, and its learner's own chapter."""
+    """Return the page of a run: what every run has, and its task's own chapter."""
     return page.render(
         title=f"{files.case} \u00b7 {files.run_id}",
         run_line=_run_line(files),
@@ -75,5 +75,4 @@ def _sections(files: RunFiles, own: Chapter) -> tuple[Section, ...]:
 
 
 def _run_line(files: RunFiles) -> str:
-    learner = files.experiment.learner.name if files.experiment else None
-    return " \u00b7 ".join(filter(None, (f"{files.case}/{files.run_id}", learner)))
+    return " \u00b7 ".join(filter(None, (f"{files.case}/{files.run_id}", files.task)))

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from hpc import records
-from hpc.paths import RunPaths
-from hpc.records import Row
+from hpc.base import records
+from hpc.base.records import Row
+from hpc.run.paths import RunPaths
 from stockpred.report.learning import Curve
 
 

@@ -7,9 +7,9 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-from stockpred.report.chapter import Chapter
-from stockpred.report.parts import ABSENT, Cell, Fold, Section, Table, heads, line
+from stockpred.report.elements import ABSENT, Cell, Fold, Section, Table, heads, line
 from stockpred.report.runfiles import RunFiles
+from stockpred.report.task_part import Chapter
 
 SURVIVORSHIP = (
     "Survivorship: the universe was chosen with hindsight. Assets that failed, merged or were delisted "

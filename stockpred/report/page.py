@@ -7,7 +7,7 @@ from pathlib import Path
 
 import jinja2
 
-from stockpred.report.parts import Alarm, Section, Tile, Verdict
+from stockpred.report.elements import Alarm, Section, Tile, Verdict
 
 _TEMPLATE = Path(__file__).with_name("page.html.j2")
 

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hpc import records, yamlfile
-from hpc.errors import UserError
-from hpc.ledger import History, Ledger
-from hpc.paths import RunPaths
-from hpc.records import Row
-from stockpred import schema
-from stockpred.config import Experiment
+from hpc.base import records, yamlfile
+from hpc.base.errors import UserError
+from hpc.base.records import Row
+from hpc.run.history import History, Ledger
+from hpc.run.paths import RunPaths
+from stockpred.config import schema
+from stockpred.config.base import Experiment
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class EarlyStop:
 class RunFiles:
     """What every run has, parsed; None or empty where a file is not there or cannot be read.
 
-    ``tree`` is ``config.yaml`` as it stands, ``experiment`` the same by the schema of its learner.
+    ``tree`` is ``config.yaml`` as it stands, ``experiment`` the same by the schema of its task.
     """
 
     paths: RunPaths
@@ -51,8 +51,8 @@ class RunFiles:
         return self.paths.run_id
 
     @property
-    def learner(self) -> str | None:
-        return self.setting("learner", "name")
+    def task(self) -> str | None:
+        return self.setting("task", "name")
 
     def setting(self, section: str, name: str) -> str | None:
         """Return one setting as text, of a config of whatever version; None where it is not there."""

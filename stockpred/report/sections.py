@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from hpc import text
-from hpc.errors import ExitCode
-from hpc.ledger import Attempt
+from hpc.base import text
+from hpc.base.errors import ExitCode
+from hpc.run.history import Attempt
 from stockpred.report import curves
-from stockpred.report.chapter import Chapter
+from stockpred.report.elements import ABSENT, Alarm, Cell, Fold, Line, Picture, Section, Table, heads, line
+from stockpred.report.format import figure, parameters, sentence
 from stockpred.report.learning import Curve, ends_without_spikes, highest_loss, learning_curves
-from stockpred.report.parts import ABSENT, Alarm, Cell, Fold, Line, Picture, Section, Table, heads, line
 from stockpred.report.runfiles import RunFiles
-from stockpred.report.words import figure, parameters, sentence
+from stockpred.report.task_part import Chapter
 
 TO_THE_END = "trained to the end"
 _FINISHED = (TO_THE_END, "finished")
@@ -104,6 +104,7 @@ def model(files: RunFiles, chapter: Chapter) -> Section:
             (name, "the architecture's own" if value is None else str(value))
             for name, value in experiment.model.model_dump().items()
         ]
+        found.append(("task", experiment.task.name))
         found.append(("learner", experiment.learner.name))
     found += chapter.model_facts
     folds = (Fold("config.yaml", files.config_text.rstrip()),) if files.config_text else ()

@@ -9,7 +9,7 @@ import hashlib
 import math
 from dataclasses import dataclass
 
-from stockpred.config import TrainingConfig
+from stockpred.config.base import TrainingConfig
 
 ROWS_PER_EVALUATION = 10
 

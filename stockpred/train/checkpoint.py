@@ -22,9 +22,9 @@ from typing import Any
 
 import torch
 
-from hpc import records
-from hpc.errors import ExitCode, UserError
-from hpc.records import Row
+from hpc.base import records
+from hpc.base.errors import ExitCode, UserError
+from hpc.base.records import Row
 
 SCHEMA = 1
 MANIFEST = "manifest.json"

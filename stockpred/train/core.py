@@ -11,18 +11,18 @@ from typing import Literal, TypeVar, cast
 import torch
 from torch import Tensor
 
-from hpc.errors import ExitCode, UserError
-from hpc.ledger import Ledger
-from hpc.paths import RunPaths
-from hpc.records import Row
-from hpc.stop import Agreement, Stop, StopCause
-from stockpred.config import TrainingConfig
+from hpc.base.errors import ExitCode, UserError
+from hpc.base.records import Row
+from hpc.run.history import Ledger
+from hpc.run.paths import RunPaths
+from hpc.run.stop import Agreement, Stop, StopCause
+from stockpred.config.base import TrainingConfig
 from stockpred.train import checkpoint
 from stockpred.train.cadence import Cadence, random_key
 from stockpred.train.checkpoint import Guard, unguarded
 from stockpred.train.distributed import Group
 from stockpred.train.failures import disk_refused
-from stockpred.train.learner import Batch, Learner, Networks, Stream
+from stockpred.train.learner import Batch, Learner, Networks, Stream, to_device
 from stockpred.train.optim import NetworkOptimizer, choose_precision, learning_rate
 from stockpred.train.prefetch import Prefetch
 from stockpred.train.tracking import MetricsLog, Progress, Tracker
@@ -358,13 +358,6 @@ def validate(
     for network in learner.networks.values():
         network.train()
     return _joined_means(group.gather({name: pair.tolist() for name, pair in sums.items()}))
-
-
-def to_device(batch: Batch, device: torch.device) -> Batch:
-    """Return the batch on ``device``; a copy to CUDA runs beside the computation."""
-    if device.type != "cuda":
-        return {name: tensor.to(device) for name, tensor in batch.items()}
-    return {name: tensor.pin_memory().to(device, non_blocking=True) for name, tensor in batch.items()}
 
 
 def in_double(value: Tensor) -> Tensor:

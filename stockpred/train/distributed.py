@@ -26,11 +26,11 @@ import torch.distributed as dist
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 from torch.distributed.distributed_c10d import PrefixStore, Store
 
-from hpc import records, text
-from hpc.errors import ExitCode, UserError
-from hpc.jobenv import JobEnv, num_cores
-from hpc.paths import RunPaths
-from stockpred.config import TrainingConfig
+from hpc.base import records, text
+from hpc.base.errors import ExitCode, UserError
+from hpc.run.jobenv import JobEnv, num_cores
+from hpc.run.paths import RunPaths
+from stockpred.config.base import TrainingConfig
 
 SETUP_TIMEOUT_S = 300.0
 COLLECTIVE_TIMEOUT_S = 600.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from hpc.errors import ExitCode, UserError
+from hpc.base.errors import ExitCode, UserError
 
 
 def explained(error: Exception, run_dir: Path) -> UserError | None:

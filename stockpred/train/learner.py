@@ -105,3 +105,10 @@ class Task(Protocol):
 def num_parameters(network: nn.Module) -> int:
     """Return how many numbers training may change; a shared tensor counts once."""
     return sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
+
+
+def to_device(batch: Batch, device: torch.device) -> Batch:
+    """Return the batch on ``device``; a copy to CUDA runs beside the computation."""
+    if device.type != "cuda":
+        return {name: tensor.to(device) for name, tensor in batch.items()}
+    return {name: tensor.pin_memory().to(device, non_blocking=True) for name, tensor in batch.items()}

@@ -8,8 +8,8 @@ from typing import Any, Literal, cast
 import torch
 from torch import Tensor, nn
 
-from hpc.errors import UserError
-from stockpred.config import TrainingConfig
+from hpc.base.errors import UserError
+from stockpred.config.base import TrainingConfig
 
 Precision = Literal["bf16", "fp16", "fp32"]
 AUTOCAST_TYPES: dict[Precision, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16}

@@ -12,10 +12,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from hpc import records, text
-from hpc.errors import UserError
-from hpc.paths import RunPaths
-from hpc.records import Row
+from hpc.base import records, text
+from hpc.base.errors import UserError
+from hpc.base.records import Row
+from hpc.run.paths import RunPaths
 from stockpred.train.cadence import Cadence
 from stockpred.train.checkpoint import Guard
 

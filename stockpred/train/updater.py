@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from stockpred.config import TrainingConfig
+from stockpred.config.base import TrainingConfig
 from stockpred.train.cadence import random_key
 from stockpred.train.distributed import Group
 from stockpred.train.learner import Batch, Learner, Networks

@@ -14,9 +14,9 @@ import pytest
 import torch
 import toy_core
 
-from hpc import records
-from hpc.errors import ExitCode
-from hpc.paths import RunPaths
+from hpc.base import records
+from hpc.base.errors import ExitCode
+from hpc.run.paths import RunPaths
 from stockpred.train import checkpoint
 
 Ranks = list[subprocess.Popen[str]]

@@ -18,12 +18,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hpc.errors import ExitCode, UserError
-from hpc.jobenv import JobEnv
-from hpc.ledger import Ledger
-from hpc.paths import RunPaths
-from hpc.stop import Stop
-from stockpred.config import TrainingConfig
+from hpc.base.errors import ExitCode, UserError
+from hpc.run.history import Ledger
+from hpc.run.jobenv import JobEnv
+from hpc.run.paths import RunPaths
+from hpc.run.stop import Stop
+from stockpred.config.base import TrainingConfig
 from stockpred.train import core, distributed
 from stockpred.train.learner import Batch, Metrics, Networks
 

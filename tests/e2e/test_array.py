@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hpc.ledger import Attempt, Ledger
-from hpc.paths import RunPaths
+from hpc.run.history import Attempt, Ledger
+from hpc.run.paths import RunPaths
 from tests.slurm.workspaces import PROJECT, fingerprint
 
 STOCKS = ("AAPL", "JNJ", "^GSPC")

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from hpc.ledger import Ledger
-from hpc.paths import RunPaths
+from hpc.run.history import Ledger
+from hpc.run.paths import RunPaths
 from tests.slurm.workspaces import PROJECT, fingerprint
 
 QUICK = ("training.epochs=2", "training.min_step_s=0.05")

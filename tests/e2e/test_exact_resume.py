@@ -10,10 +10,10 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from hpc.ledger import Ledger
-from hpc.paths import RunPaths
-from hpc.plan import build
-from hpc.submit import write_run
+from hpc.attempt.submit import write_run
+from hpc.plan.plan import build
+from hpc.run.history import Ledger
+from hpc.run.paths import RunPaths
 from tests.slurm.workspaces import PROJECT, fingerprint
 
 NUM_RANKS = 2

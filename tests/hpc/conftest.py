@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from hpc import cluster, parse
-from hpc.cluster import Cluster
+from hpc.slurm import cluster, parse
+from hpc.slurm.cluster import Cluster
 
 REPOSITORY = Path(__file__).parents[2]
-TEXTS = Path(__file__).parent / "slurm_text"
+TEXTS = Path(__file__).parent / "slurm" / "slurm_text"
 
 
 @pytest.fixture

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from hpc.ledger import Ledger
-from hpc.paths import RunPaths
+from hpc.run.history import Ledger
+from hpc.run.paths import RunPaths
 from tests.slurm.clusters import Cluster
 from tests.slurm.workspaces import (
     PACE_S,

@@ -16,9 +16,9 @@ from typing import Any
 
 import torch
 
-from hpc import records
-from hpc.ledger import History, Ledger
-from hpc.paths import RunPaths
+from hpc.base import records
+from hpc.run.history import History, Ledger
+from hpc.run.paths import RunPaths
 from tests.slurm.clusters import Cluster
 
 PROJECT = Path(__file__).resolve().parents[2]

@@ -1,91 +1,139 @@
-"""Hand-made markets, small enough to check by other means."""
+"""Small bars, universes and experiments."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from stockpred.data.dataset import Dataset
-from stockpred.data.splits import cut
-from stockpred.data.tokenizer import FEATURES, Tokenizer
+from hpc.run.paths import RunPaths
+from stockpred.config.forecast import ForecastExperiment
+from stockpred.config.next_token import NextTokenExperiment
+from stockpred.data import bars as bar_table
+from tests.stockpred.token_market import MakeMarket, market
 
-DAY_NS = 86_400_000_000_000
-MakeMarket = Callable[..., Dataset]
+REPOSITORY = Path(__file__).resolve().parents[2]
+MakeExperiment = Callable[..., NextTokenExperiment]
+MakeForecastExperiment = Callable[..., ForecastExperiment]
+MakeBars = Callable[..., pd.DataFrame]
+WriteUniverse = Callable[..., Path]
+
+
+@pytest.fixture
+def write_universe(tmp_path: Path) -> WriteUniverse:
+    def write(*rows: str, header: str = "symbol,name,category,yahoo,binance,files") -> Path:
+        path = tmp_path / "universe.csv"
+        path.write_text("\n".join([header, *rows]) + "\n")
+        return path
+
+    return write
+
+
+@pytest.fixture
+def make_bars() -> MakeBars:
+    return _bars
+
+
+def _bars(symbol: str = "X", count: int = 200, seed: int = 0, start: str = "2020-01-01") -> pd.DataFrame:
+    """Return a random walk of 1 % a day with valid candles."""
+    rng = np.random.default_rng(seed)
+    close = 100 * np.exp(np.cumsum(0.01 * rng.standard_normal(count)))
+    opened = np.r_[100.0, close[:-1]] * np.exp(0.002 * rng.standard_normal(count))
+    return pd.DataFrame(
+        {
+            "symbol": symbol,
+            "time": pd.date_range(start, periods=count, tz="UTC").astype(bar_table.TIME_TYPE),
+            "open": opened,
+            "high": np.maximum(opened, close) * np.exp(0.005 * np.abs(rng.standard_normal(count))),
+            "low": np.minimum(opened, close) * np.exp(-0.005 * np.abs(rng.standard_normal(count))),
+            "close": close,
+            "volume": np.exp(10 + 0.3 * rng.standard_normal(count)),
+        }
+    )
+
+
+@pytest.fixture
+def make_experiment() -> MakeExperiment:
+    return _experiment
+
+
+def _experiment(universe: Path, **changes: Any) -> NextTokenExperiment:
+    """Return a small experiment on synthetic bars; ``data__end="..."`` changes one setting."""
+    tree = _common(universe) | {
+        "tokenizer": {
+            "vocab_size": 32, "volatility_span": 60, "volume_window": 20, "clip": 5.0, "seed": 0,
+            "max_fit_bars": 100_000,
+        },
+        "model": {
+            "name": "market_gpt", "context_length": 16, "d_model": 8, "num_layers": 1, "num_heads": 1,
+            "d_ff": 8, "dropout": 0.0, "asset_embed_dim": 2, "category_embed_dim": 2,
+            "token_embedding": "candle",
+        },
+        "task": {"name": "next_token"},
+        "learner": {"name": "language_model"},
+    }  # fmt: skip
+    tree["data"] |= {"stride": 8, "score_stride": None}
+    return NextTokenExperiment.model_validate(_changed(tree, changes))
+
+
+@pytest.fixture
+def make_regression_experiment() -> MakeForecastExperiment:
+    return _regression_experiment
+
+
+def _regression_experiment(universe: Path, **changes: Any) -> ForecastExperiment:
+    """Return a small experiment on one asset, X; ``data__end="..."`` changes one setting."""
+    tree = _common(universe) | {
+        "series": {
+            "inputs": "changes",
+            "features": {"us_equity": ["open", "high", "low", "close", "volume"], "index": ["close"]},
+        },
+        "model": {"name": "mlp", "context_length": 8, "hidden_dim": 8, "num_layers": 1, "dropout": 0.0},
+        "task": {"name": "forecast"},
+        "learner": {"name": "supervised"},
+    }
+    tree["data"]["symbol"] = "X"
+    return ForecastExperiment.model_validate(_changed(tree, changes))
+
+
+def _common(universe: Path) -> dict[str, dict[str, Any]]:
+    return {
+        "data": {
+            "source": "synthetic", "dir": None, "universe": str(universe), "symbol": None, "start": None,
+            "end": None, "split": (0.7, 0.15, 0.15), "max_hole_sessions": 5,
+            "synthetic": {"num_bars": 400, "seed": 1, "start": "2020-01-01"},
+        },
+        "training": {
+            "seed": 1, "epochs": 1, "max_steps": None, "batch_size": 4, "accumulate": 1, "lr": 1e-3,
+            "min_lr_fraction": 0.1, "warmup_fraction": 0.1, "weight_decay": 0.0, "beta1": 0.9, "beta2": 0.95,
+            "gradient_clip": 1.0, "precision": "fp32", "device": "cpu", "patience": 3,
+            "evaluations_per_epoch": 1.0, "checkpoint_every_s": 60.0, "keep_checkpoints": 2, "compile": False,
+            "exact": True, "tensorboard": False, "min_step_s": 0.0, "num_workers": 0,
+        },
+    }  # fmt: skip
+
+
+def _changed(tree: dict[str, dict[str, Any]], changes: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    for key, value in changes.items():
+        section, *path, last = key.split("__")
+        place = tree[section]
+        for name in path:
+            place = place[name]
+        place[last] = value
+    return tree
+
+
+@pytest.fixture
+def run_paths(tmp_path: Path) -> RunPaths:
+    root = tmp_path / "runs" / "case" / "run"
+    root.mkdir(parents=True)
+    return RunPaths(root)
 
 
 @pytest.fixture
 def make_market() -> MakeMarket:
-    return _market
-
-
-def _market(
-    *,
-    num_assets: int = 6,
-    num_days: int = 420,
-    vocab_size: int = 16,
-    context_length: int = 12,
-    seed: int = 0,
-) -> Dataset:
-    """Return a market whose tokens are quantile bins of returns in units of known volatility.
-
-    Assets share a daily shock; volatility clusters. The first asset has a hole, hence two segments.
-    """
-    rng = np.random.default_rng(seed)
-    shape = (num_assets, num_days)
-    log_volatility = np.zeros(shape)
-    for day in range(1, num_days):
-        log_volatility[:, day] = 0.9 * log_volatility[:, day - 1] + 0.2 * rng.standard_normal(num_assets)
-    shocks = 0.6 * rng.standard_normal(num_days) + 0.8 * rng.standard_normal(shape)
-    returns = 0.02 * np.exp(log_volatility) * shocks
-    volatility = np.full(shape, 0.02)
-    for day in range(1, num_days):
-        volatility[:, day] = np.sqrt(0.95 * volatility[:, day - 1] ** 2 + 0.05 * returns[:, day - 1] ** 2)
-    z = returns / volatility.astype(np.float32)
-    centroids = np.zeros((vocab_size, len(FEATURES)), np.float32)
-    centroids[:, 0] = np.quantile(z, (np.arange(vocab_size) + 0.5) / vocab_size)
-    edges = (centroids[1:, 0] + centroids[:-1, 0]) / 2
-    days = np.datetime64("2020-01-01", "ns").astype(np.int64) + np.arange(num_days) * DAY_NS
-    present = np.ones(shape, bool)
-    present[0, num_days // 3 : num_days // 3 + 20] = False
-    return _assemble(returns, volatility, np.searchsorted(edges, z), days, present, centroids, context_length)
-
-
-def _assemble(
-    returns: np.ndarray,
-    volatility: np.ndarray,
-    tokens: np.ndarray,
-    days: np.ndarray,
-    present: np.ndarray,
-    centroids: np.ndarray,
-    context_length: int,
-) -> Dataset:
-    num_assets = len(returns)
-    asset, day_index = np.nonzero(present)
-    is_first = np.r_[True, (np.diff(asset) != 0) | (np.diff(day_index) != 1)]
-    starts = np.flatnonzero(is_first).astype(np.int64)
-    category = (np.arange(num_assets) % 2).astype(np.int32)
-    vocab_size = len(centroids)
-    return Dataset(
-        tokens=tokens[present].astype(np.uint16),
-        segment_start=starts,
-        segment_length=np.diff(np.r_[starts, len(asset)]).astype(np.int64),
-        segment_asset=asset[starts].astype(np.int32),
-        segment_category=category[asset[starts]],
-        day=days[day_index],
-        close=(100.0 * np.exp(np.cumsum(returns, axis=1)))[present],
-        volatility=volatility[present].astype(np.float32),
-        close_return=returns[present],
-        assets=tuple(f"A{index}" for index in range(num_assets)),
-        categories=("crypto", "equity"),
-        asset_category=category,
-        splits=cut(days, (0.7, 0.15, 0.15), context_length),
-        tokenizer=Tokenizer(
-            centroids=centroids,
-            log_unigram=np.full(vocab_size, -np.log(vocab_size), np.float32),
-            mean=np.zeros(len(FEATURES)),
-            scale=np.ones(len(FEATURES)),
-            clip=5.0,
-        ),
-    )
+    return market

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from hpc.errors import ExitCode
-from hpc.ledger import Ledger
-from hpc.paths import RunPaths
-from hpc.plan import build
-from hpc.submit import write_run
+from hpc.attempt.submit import write_run
+from hpc.base.errors import ExitCode
+from hpc.plan.plan import build
+from hpc.run.history import Ledger
+from hpc.run.paths import RunPaths
 
 PROJECT = Path(__file__).resolve().parents[2]
 SETTINGS = (
@@ -26,28 +26,23 @@ SETTINGS = (
 RANK = """
 import sys
 from pathlib import Path
-import stockpred.experiments
 import stockpred.learners
-stockpred.learners.__path__.append(sys.argv[2] + "/learners")
-stockpred.experiments.__path__.append(sys.argv[2] + "/experiments")
+stockpred.learners.__path__.append(sys.argv[2])
 from stockpred.run import run_job
 sys.exit(run_job(Path(sys.argv[1])))
 """
-SCHEMA = "from stockpred.experiments.next_bar import SCHEMA"
 LEARNER = """
 import torch
-from stockpred.learners import next_bar
+from stockpred.learners import language_model
 
-class Greedy(next_bar.NextBar):
+TASKS, MODEL = language_model.TASKS, language_model.MODEL
+
+class Greedy(language_model.LanguageModel):
     def updates(self, batch, networks):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
 
-def task(experiment, paths):
-    made = next_bar.task(experiment, paths)
-    made.learner = Greedy(made.learner.networks["model"])
-    return made
-
-prepare = next_bar.prepare
+def build(experiment, model):
+    return Greedy(model)
 """
 
 
@@ -105,12 +100,12 @@ def test_a_file_that_cannot_be_written_is_one_message_that_names_it(
 
 
 def test_what_only_the_person_can_mend_is_not_tried_again(tmp_path: Path) -> None:
-    for folder, content in (("learners", LEARNER), ("experiments", SCHEMA)):
-        (tmp_path / folder).mkdir()
-        (tmp_path / folder / "greedy.py").write_text(content)
+    plugins = tmp_path / "plugins"
+    plugins.mkdir()
+    (plugins / "greedy.py").write_text(LEARNER)
     paths = new_run(tmp_path)
-    paths.config.write_text(paths.config.read_text().replace("name: next_bar", "name: greedy"))
-    code, output = run_rank(paths, tmp_path)
+    paths.config.write_text(paths.config.read_text().replace("name: language_model", "name: greedy"))
+    code, output = run_rank(paths, plugins)
     assert code == ExitCode.USAGE, output
     assert "Traceback" not in output
     mistakes = [row["text"] for row in Ledger(paths.events).rows() if row["kind"] == "mistake"]

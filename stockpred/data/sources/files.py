@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from hpc.errors import UserError
-from stockpred.config import DataConfig
+from hpc.base.errors import UserError
+from stockpred.config.base import DataConfig
 from stockpred.data import bars as bar_table
-from stockpred.data import tables
-from stockpred.data.offers import NotBars, Offer
+from stockpred.data.formats import tables
+from stockpred.data.formats.columns import NotBars, Offer
 from stockpred.data.universe import Asset, Universe
 
 HOW_TO_FETCH_BARS = (

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from stockpred.config import DataConfig
+from stockpred.config.base import DataConfig
 from stockpred.data import bars as bar_table
 from stockpred.data.universe import Asset, Universe
 

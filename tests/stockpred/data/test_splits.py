@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hpc.errors import UserError
+from hpc.base.errors import UserError
 from stockpred.data import splits
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hpc.errors import UserError
+from hpc.base.errors import UserError
 from stockpred.data import universe
 
 WriteUniverse = Callable[..., Path]

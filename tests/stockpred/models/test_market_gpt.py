@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from stockpred.experiments.next_bar import TransformerConfig
-from stockpred.models.next_bar import market_gpt
+from stockpred.config.next_token import TransformerConfig
+from stockpred.models import market_gpt
 
 VOCAB_SIZE = 32
 PUBLISHED = {  # vocab_size, context_length, d_model, num_layers, num_heads, d_ff -> millions of parameters

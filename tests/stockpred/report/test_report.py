@@ -14,20 +14,20 @@ import pandas as pd
 import pytest
 import torch
 
-from hpc import records, text
-from hpc.errors import UserError
-from hpc.ledger import Ledger
-from hpc.paths import RunPaths
-from stockpred.data.dataset import Dataset
-from stockpred.evaluate import next_bar as evaluate
+from hpc.base import records, text
+from hpc.base.errors import UserError
+from hpc.run.history import Ledger
+from hpc.run.paths import RunPaths
 from stockpred.metrics import Estimate
 from stockpred.report import curves
 from stockpred.report.build import build_report
-from stockpred.report.next_bar import pictures
-from stockpred.report.next_bar.verdict import verdict
-from stockpred.report.words import parameters, signed
+from stockpred.report.format import parameters, signed
 from stockpred.results.evaluated import Evaluated
-from stockpred.results.next_bar import TestResults
+from stockpred.tasks.next_token import evaluate as evaluate
+from stockpred.tasks.next_token import pictures
+from stockpred.tasks.next_token.dataset import Dataset
+from stockpred.tasks.next_token.report_verdict import verdict
+from stockpred.tasks.next_token.results import TestResults
 
 MakeMarket = Callable[..., Dataset]
 VOID = {"meta", "br", "hr", "img", "link", "input"}
@@ -94,7 +94,7 @@ def fill(paths: RunPaths, market: Dataset) -> TestResults:
     records.write_json(
         paths.provenance, {"commit": "c0ffee", "python": "3.11.2", "packages": {"torch": "2.13"}}
     )
-    paths.config.write_text("learner: {name: next_bar}\nname: <&$> 000660\n")
+    paths.config.write_text("task: {name: next_token}\nname: <&$> 000660\n")
     market.tokenizer.save(paths.tokenizer)
     curves.write_training_log(paths)
     return found

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hpc import records
-from hpc.ledger import Ledger
-from hpc.paths import RunPaths
-from hpc.plan import build
+from hpc.base import records
+from hpc.plan.plan import build
+from hpc.run.history import Ledger
+from hpc.run.paths import RunPaths
 from stockpred.report.build import build_report
 from stockpred.report.learning import Curve, ends_without_spikes, learning_curves
 

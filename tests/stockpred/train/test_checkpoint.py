@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from hpc.errors import UserError
+from hpc.base.errors import UserError
 from stockpred.train import checkpoint
 
 CPU = torch.device("cpu")

@@ -13,9 +13,9 @@ import pytest
 import torch
 import toy_core
 
-from hpc.errors import ExitCode, UserError
-from hpc.jobenv import JobEnv
-from hpc.paths import RunPaths
+from hpc.base.errors import ExitCode, UserError
+from hpc.run.jobenv import JobEnv
+from hpc.run.paths import RunPaths
 from stockpred.train import distributed
 
 

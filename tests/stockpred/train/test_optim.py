@@ -7,8 +7,8 @@ import torch
 from torch import nn
 from toy_core import SETTINGS
 
-from hpc.errors import UserError
-from stockpred.config import TrainingConfig
+from hpc.base.errors import UserError
+from stockpred.config.base import TrainingConfig
 from stockpred.train.optim import NetworkOptimizer, autocast, choose_precision, learning_rate
 
 CPU = torch.device("cpu")

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 import toy_core
 
-from hpc.jobenv import JobEnv
-from hpc.ledger import Ledger
-from hpc.paths import RunPaths
-from hpc.stop import Stop
-from stockpred.config import TrainingConfig
+from hpc.run.history import Ledger
+from hpc.run.jobenv import JobEnv
+from hpc.run.paths import RunPaths
+from hpc.run.stop import Stop
+from stockpred.config.base import TrainingConfig
 from stockpred.train import checkpoint, core, distributed
 from stockpred.train.learner import Batch
 from stockpred.train.prefetch import Prefetch

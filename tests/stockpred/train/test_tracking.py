@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from hpc import lease, records
-from hpc.errors import UserError
-from hpc.paths import RunPaths
+from hpc.base import records
+from hpc.base.errors import UserError
+from hpc.run import lease
+from hpc.run.paths import RunPaths
 from stockpred.train.cadence import Cadence
 from stockpred.train.checkpoint import Guard, unguarded
 from stockpred.train.tracking import MetricsLog, Progress, Tracker

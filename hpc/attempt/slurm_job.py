@@ -1,0 +1,144 @@
+"""What a Slurm job does: one attempt under the batch shell, and what its end asks for."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import time
+from collections.abc import Mapping, Sequence
+
+from hpc.attempt.decision import (
+    CANCELLED,
+    NODE_FAILURE,
+    NOTHING,
+    PREEMPTED,
+    TIME_LIMIT,
+    Circumstance,
+    Decision,
+    Verdict,
+)
+from hpc.attempt.supervise import RetryLimits, carry_attempt
+from hpc.base import shell
+from hpc.base.errors import ExitCode, UserError
+from hpc.base.shell import Process
+from hpc.run import find
+from hpc.run.history import Ledger
+from hpc.run.paths import RunPaths
+from hpc.slurm import commands
+from hpc.slurm.commands import Refusal
+from hpc.slurm.parse import JobFacts
+from hpc.slurm.states import explain_state
+
+BEFORE_KILL_S = 1.5
+NUM_QUESTIONS = 3
+QUESTION_PAUSE_S = 1.0
+
+
+class SlurmBatch:
+    """The batch shell of a Slurm job; ``command`` is the srun line of its script."""
+
+    name = "slurm"
+
+    def __init__(
+        self, command: Sequence[str], environ: Mapping[str, str], *, array: str | None = None
+    ) -> None:
+        self.command = command
+        self.job_id = _job_id(environ)
+        self.array = array
+        self.is_terminated = False
+        self.num_restarts = int(environ.get("SLURM_RESTART_COUNT", "0"))
+        self.nodes = commands.hostnames(environ.get("SLURM_JOB_NODELIST", ""))
+        facts = commands.facts(self.job_id)
+        self.deadline = facts.end_time if facts else None
+
+    def start(self, environ: Mapping[str, str]) -> list[Process]:
+        return [shell.start(self.command, environ=environ)]
+
+    def pass_on(self, number: int, processes: list[Process]) -> float:
+        """Leave it to Slurm, which signals the ranks itself; after TERM it kills, so judge before that."""
+        self.is_terminated = number == signal.SIGTERM
+        return max(1.0, commands.kill_wait_s() - BEFORE_KILL_S) if self.is_terminated else math.inf
+
+    def circumstance(self) -> Circumstance:
+        """Read it off `scontrol show job` (measured on 22.05: slurm/README.md, "What a job sees")."""
+        facts = self._facts()
+        if facts is None:
+            # A cancelled job must not come back because Slurm was too busy to say that it was cancelled.
+            return Circumstance("Slurm did not answer", is_requeued=True) if self.is_terminated else NOTHING
+        if facts.num_restarts != self.num_restarts:
+            has_lost_node = commands.any_node_down(self.nodes)
+            return Circumstance("node failure" if has_lost_node else "requeued by Slurm", is_requeued=True)
+        is_preempted = facts.fields.get("PreemptTime", "None") != "None"
+        if facts.state == "RUNNING":
+            return PREEMPTED if is_preempted else NOTHING
+        if facts.reason == "TimeLimit":
+            return TIME_LIMIT
+        if facts.state == "NODE_FAIL" or "Node" in facts.reason:
+            return NODE_FAILURE
+        # A job that may not requeue is not put back at the end of its grace; every other one has been by now.
+        return PREEMPTED if is_preempted and not facts.may_requeue else CANCELLED
+
+    def _facts(self) -> JobFacts | None:
+        for _ in range(NUM_QUESTIONS):
+            facts = commands.facts(self.job_id)
+            if facts is not None:
+                return facts
+            time.sleep(QUESTION_PAUSE_S)
+        return None
+
+    def is_running(self, job_id: str) -> bool | None:
+        facts = commands.facts(job_id)
+        return None if facts is None else not explain_state(facts.state).is_over
+
+    def carry_on(self, paths: RunPaths) -> None:
+        """Go back to the queue; where Slurm refuses, leave a successor that starts after this job."""
+        refusal = commands.requeue(self.job_id)
+        if refusal is None:
+            return
+        successor = commands.submit_after(self.job_id, paths.job_script, find.find_root())
+        ledger = Ledger(paths.events)
+        if isinstance(successor, Refusal):
+            what = f"Slurm takes neither a requeue ({refusal.text}) nor a successor ({successor.text})"
+            ledger.append("warning", text=what)
+            fix = "submit again from a login node: the run continues from its newest checkpoint"
+            raise UserError(what, fix=fix, exit_code=ExitCode.FAILED)
+        ledger.append(
+            "submitted",
+            job_id=successor,
+            executor="slurm",
+            array=self.array,
+            successor_of=self.job_id,
+            refusal=refusal.text,
+        )
+
+
+def _job_id(environ: Mapping[str, str]) -> str:
+    """Return the id that names this job alone: an array's SLURM_JOB_ID may stand for all of its tasks."""
+    if "SLURM_ARRAY_TASK_ID" in environ:
+        return f"{environ['SLURM_ARRAY_JOB_ID']}_{environ['SLURM_ARRAY_TASK_ID']}"
+    return environ["SLURM_JOB_ID"]
+
+
+def run_slurm_attempt(
+    paths: RunPaths, command: Sequence[str], limits: RetryLimits, *, array: str | None
+) -> ExitCode:
+    """Carry one attempt under Slurm's batch shell and do what its verdict asks for.
+
+    ``array`` is the array that this job is a task of.
+    """
+    batch = SlurmBatch(command, os.environ, array=array)
+    verdict = carry_attempt(paths, batch, limits)
+    if verdict.decision is Decision.CONTINUE:
+        batch.carry_on(paths)
+    return _exit_code(verdict)
+
+
+def _exit_code(verdict: Verdict) -> ExitCode:
+    match verdict.decision:
+        case Decision.FINISHED:
+            return ExitCode.OK
+        case Decision.CONTINUE | Decision.LEAVE:
+            return ExitCode.CONTINUE_LATER
+        case Decision.STOP:
+            return ExitCode.INTERRUPTED if verdict.cause == "cancelled" else ExitCode.FAILED

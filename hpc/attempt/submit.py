@@ -1,0 +1,197 @@
+"""Turn plans into jobs: on Slurm by their scripts, else as local processes. Nothing is submitted twice."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from hpc.attempt import executors
+from hpc.attempt.local_job import local_holder, task_id, waits_in_pool
+from hpc.base import records
+from hpc.base.errors import ExitCode, UserError
+from hpc.plan.array import ArrayPlan
+from hpc.plan.plan import Plan
+from hpc.run import find
+from hpc.run.find import Run, open_run
+from hpc.run.history import Ledger
+from hpc.run.paths import RunPaths
+from hpc.slurm import commands
+from hpc.slurm.cluster import slurm_is_here
+from hpc.slurm.states import explain_state
+
+SUBMITTING_S = 120.0
+LEAVING_S = 90.0
+
+
+class Outcome(StrEnum):
+    """What a submit did."""
+
+    SUBMITTED = "submitted"
+    CONTINUED = "submitted to continue"
+    ATTACHED = "is already at work"
+    FINISHED = "was finished before"
+
+    @property
+    def needs_job(self) -> bool:
+        return self in (Outcome.SUBMITTED, Outcome.CONTINUED)
+
+
+@dataclass(frozen=True)
+class Submission:
+    """A run, what submitting it did, and the job that carries it."""
+
+    paths: RunPaths
+    outcome: Outcome
+    job_id: str | None
+
+
+def submit(plan: Plan | ArrayPlan, *, locally: bool) -> list[Submission]:
+    """Submit a plan; runs that are alive or finished are left as they are.
+
+    Runs that a refused submit created are removed again.
+    """
+    with _alone([run.paths for run in plan.runs]):
+        queue, limit = commands.RecentQueue(), time.monotonic() + LEAVING_S
+        outcomes = [_outcome(run.paths, queue, limit) for run in plan.runs]
+        needed = [run for run, outcome in zip(plan.runs, outcomes, strict=True) if outcome.needs_job]
+        if needed:
+            _send(plan, needed, locally=locally)
+        return [
+            Submission(run.paths, outcome, Ledger(run.paths.events).history().job_id)
+            for run, outcome in zip(plan.runs, outcomes, strict=True)
+        ]
+
+
+def _send(plan: Plan | ArrayPlan, needed: Sequence[Plan], *, locally: bool) -> None:
+    """Write the runs and give them a job; where that fails, take back what was not there before."""
+    directories = [plan.paths, *(run.paths for run in needed)]
+    new = [paths for paths in directories if not paths.root.exists()]
+    try:
+        write_runs(needed)
+        if isinstance(plan, ArrayPlan):
+            _send_array(plan.restricted_to([run.run_id for run in needed]), locally=locally)
+        elif locally:
+            run_dir = str(plan.paths.root)
+            executors.start_here(["start-local", run_dir], plan.paths.logs / "job.log", plan.root)
+        else:
+            job_id = executors.send_to_slurm(plan.script, plan.paths, plan.root)
+            Ledger(plan.paths.events).append("submitted", job_id=job_id, executor="slurm")
+    except UserError:
+        for paths in new:
+            if not paths.events.exists():
+                shutil.rmtree(paths.root, ignore_errors=True)
+        raise
+
+
+def _send_array(plan: ArrayPlan, *, locally: bool) -> None:
+    write_array(plan)
+    if locally:
+        names = [run.run_id for _, run in plan.chosen_runs]
+        command = ["start-pool", str(plan.paths.root), *names]
+        executors.start_here(command, plan.paths.logs / "job.log", plan.root)
+        return
+    job_id = executors.send_to_slurm(plan.script, plan.paths, plan.root)
+    for task, run in plan.chosen_runs:
+        Ledger(run.paths.events).append(
+            "submitted", job_id=task_id(job_id, task), executor="slurm", array=plan.array_id
+        )
+
+
+def _outcome(paths: RunPaths, queue: commands.RecentQueue, limit: float) -> Outcome:
+    """Say what a submit has to do about a run, after letting one that was told to end do so."""
+    while True:
+        run = open_run(paths)
+        history = run.history
+        if history.finished:
+            return Outcome.FINISHED
+        if not is_alive(run, queue):
+            return Outcome.CONTINUED if history.attempts else Outcome.SUBMITTED
+        if not history.is_cancelled and not history.is_over:
+            return Outcome.ATTACHED
+        if time.monotonic() > limit:
+            what = f"{run.name} was told to end and is still leaving"
+            raise UserError(what, fix="submit again in a minute", exit_code=ExitCode.REFUSED)
+        time.sleep(1.0)
+
+
+def write_run(plan: Plan) -> None:
+    write_runs([plan])
+
+
+def write_runs(plans: Sequence[Plan]) -> None:
+    """Write what was asked for into the run directories of one workspace, whose provenance they share."""
+    provenance = find.provenance(plans[0].root) if plans else {}
+    for plan in plans:
+        paths = plan.paths
+        make_log_directory(paths)
+        with _writing(paths.root):
+            records.write_text(paths.config, plan.config_text)
+            records.write_json(paths.plan, plan.to_json())
+            records.write_json(paths.provenance, provenance)
+            records.write_text(paths.job_script, plan.script)
+
+
+def write_array(plan: ArrayPlan) -> None:
+    """Write what an array is into its own directory, beside those of its runs."""
+    make_log_directory(plan.paths)
+    with _writing(plan.paths.root):
+        records.write_json(plan.paths.plan, plan.to_json())
+        records.write_text(plan.paths.job_script, plan.script)
+
+
+def make_log_directory(paths: RunPaths) -> None:
+    with _writing(paths.logs):
+        paths.logs.mkdir(parents=True, exist_ok=True)
+
+
+def is_alive(run: Run, queue: commands.RecentQueue) -> bool:
+    """Say whether a job of the run waits or works."""
+    if not run.history.job_ids:
+        return False
+    if run.history.executor != "slurm" or not slurm_is_here():
+        return local_holder(run.paths) is not None or (waits_in_pool(run) and not run.history.is_cancelled)
+    job = commands.job_of(queue.jobs(), run.job_names, run.history.job_ids)
+    return job is not None and not explain_state(job.state).is_over
+
+
+@contextlib.contextmanager
+def _alone(all_paths: Sequence[RunPaths]) -> Iterator[None]:
+    """Let one submit of a run work at a time; a mark that a killed submit left grows stale."""
+    with contextlib.ExitStack() as marks:
+        for paths in all_paths:
+            marks.enter_context(_marked(paths.root.with_name(f".{paths.run_id}.submitting")))
+        yield
+
+
+@contextlib.contextmanager
+def _marked(mark: Path) -> Iterator[None]:
+    with _writing(mark.parent):
+        mark.parent.mkdir(parents=True, exist_ok=True)
+        records.clear_if_older(mark, SUBMITTING_S)
+        try:
+            os.close(os.open(mark, os.O_CREAT | os.O_EXCL))
+        except FileExistsError:
+            raise UserError(
+                "another submit of this run is under way",
+                where=str(mark),
+                fix="wait for it; a mark that a killed submit left is ignored after two minutes",
+                exit_code=ExitCode.REFUSED,
+            ) from None
+    try:
+        yield
+    finally:
+        mark.unlink(missing_ok=True)
+
+
+def _writing(directory: Path) -> contextlib.AbstractContextManager[None]:
+    return records.writing(
+        directory,
+        what="the directory cannot be written",
+        fix="free some space or work in a directory that you may write to",
+    )

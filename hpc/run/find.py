@@ -1,0 +1,136 @@
+"""The workspace and its runs: where they are, which there are, and where one came from."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from hpc.base import records, shell
+from hpc.base.errors import UserError
+from hpc.base.text import suggestion
+from hpc.run.history import History, Ledger
+from hpc.run.paths import RunPaths
+
+RECORDED_PACKAGES = ("torch", "numpy", "pandas", "pyarrow", "submitit")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run directory with its history."""
+
+    paths: RunPaths
+    history: History
+
+    @property
+    def name(self) -> str:
+        return f"{self.paths.case}/{self.paths.run_id}"
+
+    @property
+    def job_names(self) -> tuple[str, ...]:
+        """What Slurm calls the jobs of this run: those of its own, and the array that it is a task of."""
+        array = self.history.array
+        return (self.paths.job_name, *([self.paths.array(array).job_name] if array else []))
+
+
+def find_root(start: Path | None = None) -> Path:
+    """Return the nearest directory at or above ``start`` that holds ``cases/``."""
+    here = (start or Path.cwd()).absolute()
+    chosen = os.environ.get("HPC_ROOT")
+    candidates = [Path(chosen).absolute()] if chosen else [here, *here.parents]
+    for candidate in candidates:
+        if (candidate / "cases").is_dir():
+            return candidate
+    raise UserError(
+        "there is no `cases` directory here or above",
+        where=chosen or str(here),
+        fix="go to the project's directory, or set HPC_ROOT to it",
+    )
+
+
+def open_run(paths: RunPaths) -> Run:
+    return Run(paths, Ledger(paths.events).history())
+
+
+def all_runs(root: Path) -> list[Run]:
+    """Return every run that was submitted, the newest last."""
+    found = [path.parent for path in (root / "runs").glob("*/*/events.jsonl")]
+    return [open_run(RunPaths(path)) for path in sorted(found, key=_last_change)]
+
+
+def find_run(root: Path, wanted: str | None, only: str | None = None) -> Run:
+    """Return the newest of the runs that are meant."""
+    return matching(root, wanted, only)[-1]
+
+
+def matching(root: Path, wanted: str | None, only: str | None = None) -> list[Run]:
+    """Return the runs of a case or an array, or those that (the begin of) a run's name means; newest last.
+
+    ``only`` keeps those with these names in their arrays, such as ``AAPL,XOM``.
+    """
+    runs = all_runs(root)
+    if not runs:
+        raise UserError("there are no runs yet", where=str(root / "runs"), fix="start one: hpc submit CASE")
+    found = [run for run in runs if wanted is None or _is_named(run, wanted)]
+    if not found:
+        cases = {run.paths.case for run in runs}
+        fix = f"{suggestion(wanted or '', cases)} `hpc status` lists all"
+        raise UserError(f"no run is called {wanted!r}", fix=fix)
+    return _members(found, names_in(only)) if only else found
+
+
+def names_in(words: str | None) -> tuple[str, ...]:
+    """Return the names in ``AAPL,XOM`` or ``AAPL XOM``, each once."""
+    return tuple(dict.fromkeys((words or "").replace(",", " ").split()))
+
+
+def _members(found: list[Run], names: tuple[str, ...]) -> list[Run]:
+    members = [(records.read_json_if_any(run.paths.plan) or {}).get("member") for run in found]
+    for name in names:
+        if name not in members:
+            known = [member for member in members if member]
+            raise UserError(
+                f"no run is of {name!r}",
+                where="command line",
+                fix=suggestion(name, known)
+                if known
+                else "leave --only (STOCK=) out: these runs are no array",
+            )
+    return [run for run, member in zip(found, members, strict=True) if member in names]
+
+
+def provenance(root: Path) -> dict[str, Any]:
+    """Return what a result depends on besides its configuration: code, packages, machine."""
+    commit = shell.run(["git", "-C", str(root), "rev-parse", "HEAD"], timeout_s=10)
+    diff = shell.run(["git", "-C", str(root), "diff", "HEAD"], timeout_s=20)
+    return {
+        "commit": commit.out.strip() if commit.is_ok else None,
+        "uncommitted_changes": diff.out if diff.is_ok else None,
+        "python": sys.version.split()[0],
+        "packages": dict(_packages()),
+        "host": platform.node(),
+        "system": platform.platform(),
+        "user": os.environ.get("USER"),
+    }
+
+
+def _packages() -> Iterator[tuple[str, str]]:
+    for name in RECORDED_PACKAGES:
+        try:
+            yield name, metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+
+
+def _last_change(path: Path) -> float:
+    return (path / "events.jsonl").stat().st_mtime
+
+
+def _is_named(run: Run, wanted: str) -> bool:
+    names = (run.paths.case, run.name, str(run.paths.root), run.history.array)
+    return wanted in names or run.paths.run_id.startswith(wanted)

@@ -1,0 +1,162 @@
+"""What every experiment says, whatever its task: data, task, learner, model, training.
+
+The schema of one task's experiments stands in ``stockpred/config/TASK.py``. Nothing has a hidden
+default: every value stands in ``cases/_base`` or in a case. Scalars arrive as the text that was typed and are
+converted here. Importing this module is quick: no torch, no numpy.
+"""
+
+from __future__ import annotations
+
+import math
+from datetime import date
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from hpc.base import yamlfile
+from hpc.base.errors import raise_all
+
+
+def _date(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    try:
+        return date.fromisoformat(value)
+    except ValueError:
+        raise ValueError(f"{value!r} is not a date; write YYYY-MM-DD") from None
+
+
+def _split(value: object) -> object:
+    """Read three fractions or two dates."""
+    if not isinstance(value, list | tuple) or len(value) not in (2, 3):
+        raise ValueError("write three fractions, or the two dates at which validation and test begin")
+    if len(value) == 2:
+        return _rising(tuple(_date(item) for item in value))
+    try:
+        fractions = tuple(float(item) for item in value)
+    except (TypeError, ValueError):
+        raise ValueError("write three fractions, such as [0.70, 0.15, 0.15]") from None
+    if min(fractions) <= 0.0:
+        raise ValueError("train, validation and test must each have a positive share")
+    if not math.isclose(sum(fractions), 1.0, abs_tol=1e-6):
+        raise ValueError(f"train, validation and test must sum to 1, got {sum(fractions):g}")
+    return fractions
+
+
+def _rising(dates: tuple[object, ...]) -> tuple[object, ...]:
+    first, second = dates
+    if isinstance(first, date) and isinstance(second, date) and first >= second:
+        raise ValueError(f"validation must begin before the test: {first} is not before {second}")
+    return dates
+
+
+Date = Annotated[date, BeforeValidator(_date)]
+Fractions = tuple[float, float, float]
+Split = Annotated[Fractions | tuple[date, date], BeforeValidator(_split)]
+"""Shares of train, validation and test, or the first dates of validation and of test."""
+PositiveInt = Annotated[int, Field(gt=0)]
+Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
+PositiveFloat = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
+
+
+class Section(BaseModel):
+    """A part of an experiment: frozen, and strict about keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=())
+
+
+class SyntheticConfig(Section):
+    """Bars made by a seeded simulation; ``num_bars`` per asset."""
+
+    num_bars: PositiveInt
+    seed: int
+    start: Date
+
+
+class DataConfig(Section):
+    """Where bars come from and how time is split; ``symbol`` picks one asset of the universe."""
+
+    source: str
+    dir: str | None
+    universe: str
+    symbol: str | None
+    start: Date | None
+    end: Date | None
+    split: Split
+    max_hole_sessions: PositiveInt
+    synthetic: SyntheticConfig
+
+    @model_validator(mode="after")
+    def _starts_before_it_ends(self) -> Self:
+        if self.start and self.end and self.start >= self.end:
+            raise ValueError(f"start {self.start} is not before end {self.end}")
+        return self
+
+
+class ModelConfig(Section):
+    """What every architecture has; ``context_length`` in bars."""
+
+    name: str
+    context_length: PositiveInt
+    dropout: Fraction
+
+
+class TaskConfig(Section):
+    """What is learned, and how it is judged."""
+
+    name: str
+
+
+class LearnerConfig(Section):
+    """How the model learns."""
+
+    name: str
+
+
+class TrainingConfig(Section):
+    """What the shared core needs; ``batch_size`` counts samples per rank and micro-batch."""
+
+    seed: int
+    epochs: PositiveInt
+    max_steps: PositiveInt | None
+    batch_size: PositiveInt
+    accumulate: PositiveInt
+    lr: PositiveFloat
+    min_lr_fraction: Annotated[float, Field(ge=0.0, le=1.0)]
+    warmup_fraction: Fraction
+    weight_decay: Annotated[float, Field(ge=0.0)]
+    beta1: Fraction
+    beta2: Fraction
+    gradient_clip: PositiveFloat
+    precision: Literal["auto", "bf16", "fp16", "fp32"]
+    device: Literal["auto", "cuda", "mps", "cpu"]
+    num_workers: Annotated[int, Field(ge=0)]
+    patience: PositiveInt
+    evaluations_per_epoch: PositiveFloat
+    checkpoint_every_s: Annotated[float, Field(ge=0.0)]
+    keep_checkpoints: PositiveInt
+    compile: bool
+    exact: bool
+    tensorboard: bool
+    min_step_s: Annotated[float, Field(ge=0.0)]
+
+
+class Experiment(Section):
+    """One case with one preset and its overrides, ready to run."""
+
+    data: DataConfig
+    task: TaskConfig
+    learner: LearnerConfig
+    model: ModelConfig
+    training: TrainingConfig
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read the experiment's sections of a run's ``config.yaml``; raise every problem at once."""
+        tree = yamlfile.load(path)
+        sections = {name: value for name, value in tree.items() if name in cls.model_fields}
+        experiment, problems = yamlfile.validate(cls, sections)
+        raise_all(problems)
+        assert experiment is not None
+        return experiment

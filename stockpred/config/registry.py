@@ -1,0 +1,65 @@
+"""Find a task, learner, model or source by its file name: one more is one file more, and no list to edit.
+
+What a file declares about itself in constants is read from its text, so that a check imports no torch.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import pkgutil
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from hpc.base.errors import UserError
+from hpc.base.text import suggestion
+
+TASKS = "stockpred.tasks"
+LEARNERS = "stockpred.learners"
+MODELS = "stockpred.models"
+SOURCES = "stockpred.data.sources"
+
+
+def names(package: str) -> tuple[str, ...]:
+    """Return the names of the files and folders in ``package``, such as ``stockpred.models``, sorted."""
+    found = pkgutil.iter_modules(importlib.import_module(package).__path__)
+    return tuple(sorted(module.name for module in found if not module.name.startswith("_")))
+
+
+def load(package: str, name: str, *, where: str | None = None) -> ModuleType:
+    """Import the module ``name`` of ``package``; raise UserError with the nearest name when there is none."""
+    known = names(package)
+    if name not in known:
+        kind = package.rpartition(".")[2].removesuffix("s")
+        raise UserError(f"there is no {kind} {name!r}", where=where, fix=suggestion(name, known))
+    return importlib.import_module(f"{package}.{name}")
+
+
+def load_task(name: str, part: str = "task") -> ModuleType:
+    """Import a part of a task's folder: ``task`` itself, ``report`` or ``summary``."""
+    folder = load(TASKS, name, where="task.name")
+    return importlib.import_module(f"{folder.__name__}.{part}")
+
+
+def declared(package: str, name: str, constant: str) -> Any:
+    """Return the literal that ``package/name.py`` assigns to ``constant``; None where there is none."""
+    return _constants(_file_of(package, name)).get(constant)
+
+
+def _file_of(package: str, name: str) -> Path:
+    folders = [Path(folder) for folder in importlib.import_module(package).__path__]
+    return next(file for folder in folders if (file := folder / f"{name}.py").exists())
+
+
+@cache
+def _constants(path: Path) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for node in ast.parse(path.read_text(), filename=str(path)).body:
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+            try:
+                found[node.targets[0].id] = ast.literal_eval(node.value)
+            except ValueError:
+                continue
+    return found

@@ -1,0 +1,78 @@
+"""Predict the next token of a sequence: cross-entropy over the tokens that count.
+
+Axes: B samples, T positions, V tokens of the vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from stockpred.config.base import Experiment
+from stockpred.train.learner import Batch, Metrics, Networks
+
+TASKS = ("next_token",)
+MODEL = "tokens_BT, asset_B, category_B -> logits_BTV"
+
+IGNORED = -100
+
+
+class LanguageModel:
+    """One network, ``model``: (tokens_BT, asset_B, category_B) -> logits_BTV."""
+
+    selection_metric = "cross_entropy"
+
+    def __init__(self, model: nn.Module) -> None:
+        self.networks: dict[str, nn.Module] = {"model": model}
+
+    def updates(self, batch: Batch, networks: Networks) -> Iterator[tuple[str, Tensor]]:
+        logits_BTV = predict(networks["model"], batch)
+        yield "model", summed_cross_entropy(logits_BTV, batch) / batch["loss_weight"]
+
+    def evaluate(self, batch: Batch, networks: Networks) -> Metrics:
+        """Return the summed cross-entropy in nats and the number of hits, each with the number of tokens."""
+        logits_BTV = predict(networks["model"], batch)
+        count = batch["mask"].sum()
+        is_hit_BT = (logits_BTV.argmax(-1) == batch["targets"]) & batch["mask"]
+        return {
+            "cross_entropy": (summed_cross_entropy(logits_BTV, batch), count),
+            "accuracy": (is_hit_BT.sum(), count),
+        }
+
+    def predict_log_probs(self, batch: Batch) -> Tensor:
+        """Return log_probs_BTV of the token after each position: float32, no dropout, no gradient."""
+        model = self.networks["model"]
+        was_training = model.training
+        model.eval()
+        with torch.no_grad():
+            log_probs_BTV = predict(model, batch).float().log_softmax(-1)
+        model.train(was_training)
+        return log_probs_BTV
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        assert not state
+
+
+def build(experiment: Experiment, model: nn.Module) -> LanguageModel:
+    """Return the learner of a new model."""
+    return LanguageModel(model)
+
+
+def predict(model: nn.Module, batch: Batch) -> Tensor:
+    logits_BTV: Tensor = model(batch["tokens"], batch["asset"], batch["category"])
+    return logits_BTV
+
+
+def summed_cross_entropy(logits_BTV: Tensor, batch: Batch) -> Tensor:
+    """Return the sum over unmasked targets of -log p(target), in nats."""
+    targets_BT = batch["targets"].masked_fill(~batch["mask"], IGNORED)
+    return functional.cross_entropy(
+        logits_BTV.flatten(0, 1).float(), targets_BT.flatten(), ignore_index=IGNORED, reduction="sum"
+    )

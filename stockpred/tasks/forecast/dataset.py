@@ -1,0 +1,141 @@
+"""One asset's bars as a regressor reads them: standardised inputs, and the next close as the target.
+
+Shape suffixes: N bars, F features, M samples. Sample n sees the ``context_length`` bars up to bar n, and its
+target is the close of bar n+1. A stretch is a run of bars without a hole; no sample reaches over its ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from hpc.base import records
+from hpc.base.errors import UserError
+from hpc.run.paths import RunPaths
+from stockpred.config.forecast import ForecastExperiment
+from stockpred.data import splits, store, universe
+from stockpred.data.splits import SplitRange
+from stockpred.data.universe import Asset, Universe
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+CHANGES, LEVELS = "changes", "levels"
+ARRAYS = ("inputs_NF", "time", "close", "stretch_start")
+MAX_SYMBOLS_TOLD = 8
+
+
+@dataclass(frozen=True, eq=False)
+class Series:
+    """N bars of one asset, oldest first.
+
+    In model units a target is the next close less ``target_mean`` over ``target_scale`` where inputs are
+    levels, and the simple return of the next close over ``target_scale`` where they are changes: there 0 says
+    that the price stays.
+    """
+
+    symbol: str
+    category: str
+    kind: str
+    """``changes`` or ``levels``."""
+    features: tuple[str, ...]
+    inputs_NF: npt.NDArray[np.float32]
+    time: Ints
+    """[N] int64 ns since 1970 UTC."""
+    close: Floats
+    """[N] adjusted close."""
+    stretch_start: Ints
+    """[N] the first bar of each bar's stretch."""
+    splits: Mapping[str, SplitRange]
+    target_mean: float
+    target_scale: float
+
+    def samples(self, split: str, context_length: int) -> Ints:
+        """Return the samples whose target lies in ``split`` and whose inputs its context may hold."""
+        return sample_positions(self.time, self.stretch_start, self.splits[split], context_length)
+
+    def returns(self, samples_M: Ints) -> Floats:
+        """Return the simple returns of the targets."""
+        return np.asarray(self.close[samples_M + 1] / self.close[samples_M] - 1.0, np.float64)
+
+    def targets(self, samples_M: Ints) -> Floats:
+        """Return the targets in model units."""
+        if self.kind == CHANGES:
+            return self.returns(samples_M) / self.target_scale
+        return np.asarray((self.close[samples_M + 1] - self.target_mean) / self.target_scale, np.float64)
+
+    def persistence(self, samples_M: Ints) -> Floats:
+        """Return in model units the forecast that the price stays."""
+        if self.kind == CHANGES:
+            return np.zeros(len(samples_M))
+        return np.asarray((self.close[samples_M] - self.target_mean) / self.target_scale, np.float64)
+
+    def prices(self, samples_M: Ints, forecast_M: Floats) -> Floats:
+        """Return forecasts in model units as prices."""
+        if self.kind == CHANGES:
+            return np.asarray(self.close[samples_M] * (1.0 + self.target_scale * forecast_M), np.float64)
+        return self.target_mean + self.target_scale * forecast_M
+
+
+def sample_positions(time: Ints, stretch_start: Ints, part: SplitRange, context_length: int) -> Ints:
+    """Return the last input bar of every sample whose target is scored in ``part``."""
+    last = np.arange(len(time) - 1)
+    first = last - (context_length - 1)
+    is_whole = (stretch_start[1:] == stretch_start[:-1]) & (first >= stretch_start[:-1])
+    may_see = time[np.maximum(first, 0)] >= part.context_start
+    is_scored = (time[1:] >= part.score_start) & (time[1:] <= part.score_end)
+    return np.flatnonzero(is_whole & may_see & is_scored).astype(np.int64)
+
+
+def only_asset(experiment: ForecastExperiment) -> tuple[Universe, Asset]:
+    """Return the one asset of an experiment, and the universe of it alone.
+
+    Raises UserError where data.symbol names none.
+    """
+    everything = universe.read(Path(experiment.data.universe))
+    if experiment.data.symbol is None:
+        some = ", ".join(everything.symbols[:MAX_SYMBOLS_TOLD])
+        more = " ..." if len(everything.symbols) > MAX_SYMBOLS_TOLD else ""
+        raise UserError(
+            f"a run of learner {experiment.learner.name} trains one asset, and data.symbol names none",
+            where="data.symbol",
+            fix=f"choose one: STOCK={everything.symbols[0]} with make, else "
+            f"data.symbol={everything.symbols[0]}; there are {some}{more}",
+        )
+    chosen = everything.restricted_to(experiment.data.symbol)
+    return chosen, chosen.assets[0]
+
+
+def features_of(experiment: ForecastExperiment, asset: Asset) -> tuple[str, ...]:
+    """Return the features for the asset's category; raise UserError where there are none."""
+    features = experiment.series.features.get(asset.category)
+    if features is None:
+        raise UserError(
+            f"{asset.symbol} is of category {asset.category}, for which no features are named",
+            where="series.features",
+            fix=f"write a line `{asset.category}: [close]` under series.features of the case's config.yaml",
+        )
+    return features
+
+
+def load(paths: RunPaths) -> Series:
+    """Map a run's prepared bars; raise UserError where ``prepare`` has not finished."""
+    told = [records.read_json_if_any(path) for path in (paths.asset_info, paths.data_info, paths.norm_stats)]
+    assets, info, norm_stats = told
+    if store.read_manifest(paths.prepared) is None or assets is None or info is None or norm_stats is None:
+        raise UserError("the bars are not prepared", where=str(paths.prepared), fix="start the run again")
+    (asset,) = assets["assets"]
+    return Series(
+        symbol=asset["symbol"],
+        category=asset["category"],
+        kind=norm_stats["inputs"],
+        features=tuple(norm_stats["features"]),
+        **{name: np.load(paths.prepared / f"{name}.npy", mmap_mode="r") for name in ARRAYS},
+        splits=splits.read(info["splits"]),
+        target_mean=norm_stats["target"]["mean"],
+        target_scale=norm_stats["target"]["scale"],
+    )

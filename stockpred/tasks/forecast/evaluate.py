@@ -1,0 +1,191 @@
+"""Score a regressor's forecasts of the next close once on the test bars, beside the simple rivals.
+
+Axis: M scored bars of one asset. Returns are simple: price / previous close - 1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+
+from hpc.base import records
+from hpc.base.errors import UserError
+from hpc.run.paths import RunPaths
+from stockpred import metrics
+from stockpred.metrics import Estimate, Floats, Integers
+from stockpred.results.evaluated import Evaluated
+from stockpred.tasks.forecast import results as results
+from stockpred.tasks.forecast.results import RegressionResults, Scores
+from stockpred.train.checkpoint import Guard, unguarded
+
+_NS_PER_DAY = 86_400_000_000_000
+
+
+@dataclass(frozen=True)
+class Forecasts:
+    """What was forecast for each test bar's close, and what came; ``time`` in ns since 1970, UTC."""
+
+    symbol: str
+    category: str
+    time: Integers
+    previous_close: Floats
+    close: Floats
+    forecast: Floats
+
+    @property
+    def realised_return(self) -> Floats:
+        return self.close / self.previous_close - 1.0
+
+    @property
+    def forecast_return(self) -> Floats:
+        return self.forecast / self.previous_close - 1.0
+
+    @property
+    def date(self) -> Integers:
+        return self.time // _NS_PER_DAY
+
+
+def evaluate_test(
+    forecasts: Forecasts,
+    *,
+    drift: float,
+    paths: RunPaths,
+    evaluated: Evaluated,
+    guard: Guard = unguarded,
+) -> RegressionResults:
+    """Score the test split; write ``predictions.parquet`` and ``test_results.json``; return the results.
+
+    ``drift`` is the mean simple return of the training targets. ``guard`` is called before each write and
+    raises when this attempt no longer owns the run. Raises UserError where there is nothing to score, and for
+    a model that forecasts what is not a number.
+    """
+    ordered = _ordered(forecasts)
+    _require_numbers(ordered, evaluated.model)
+    found = score(ordered, drift=drift, evaluated=evaluated)
+    table = prediction_table(ordered).to_parquet(index=False, compression="zstd")
+    guard()
+    records.write_bytes(paths.predictions, table)
+    guard()
+    results.write(paths.test_results, found)
+    return found
+
+
+def score(forecasts: Forecasts, *, drift: float, evaluated: Evaluated) -> RegressionResults:
+    """Return the figures of the model, of persistence, of drift and of always-up on the same bars."""
+    previous = forecasts.previous_close
+    return RegressionResults(
+        evaluated=evaluated,
+        symbol=forecasts.symbol,
+        category=forecasts.category,
+        num_bars=len(forecasts.time),
+        num_dates=len(np.unique(forecasts.date)),
+        first_time=_iso_date(forecasts.time[0]),
+        last_time=_iso_date(forecasts.time[-1]),
+        drift=drift,
+        model=_row(evaluated.model, evaluated.model, forecasts),
+        rivals=(
+            _row("persistence", "persistence", replace(forecasts, forecast=previous)),
+            _row("drift", "drift", replace(forecasts, forecast=previous * (1.0 + drift))),
+            _always_up(forecasts),
+        ),
+    )
+
+
+def prediction_table(forecasts: Forecasts) -> pd.DataFrame:
+    """Return one row per scored bar: what was forecast for its close, and what came."""
+    num_bars = len(forecasts.time)
+    return pd.DataFrame(
+        {
+            "symbol": pd.Categorical([forecasts.symbol] * num_bars),
+            "category": pd.Categorical([forecasts.category] * num_bars),
+            "time": pd.to_datetime(forecasts.time, unit="ns", utc=True),
+            "previous_close": forecasts.previous_close,
+            "close": forecasts.close,
+            "forecast": forecasts.forecast,
+            "forecast_return": forecasts.forecast_return,
+            "realised_return": forecasts.realised_return,
+        }
+    )
+
+
+def _row(name: str, label: str, forecasts: Forecasts) -> Scores:
+    price_error = forecasts.forecast - forecasts.close
+    still_error = forecasts.previous_close - forecasts.close
+    called, came = forecasts.forecast_return, forecasts.realised_return
+    squared, still, date = price_error**2, still_error**2, forecasts.date
+    is_persistence = bool((price_error == still_error).all())
+    return Scores(
+        name=name,
+        label=label,
+        mse_price=float(squared.mean()),
+        mae_price=float(np.abs(price_error).mean()),
+        r2_price=metrics.r_squared(forecasts.forecast, forecasts.close),
+        mse_return=float(((called - came) ** 2).mean()),
+        mae_return=float(np.abs(called - came).mean()),
+        r2_return=metrics.r_squared(called, came),
+        skill=metrics.skill(squared, still),
+        skill_interval=None if is_persistence else metrics.skill_interval(squared, still, date),
+        versus_persistence=None if is_persistence else _versus(squared, still, date),
+        skill_return=metrics.skill((called - came) ** 2, came**2),
+        skill_return_interval=None
+        if is_persistence
+        else metrics.skill_interval((called - came) ** 2, came**2, date),
+        direction=metrics.direction_accuracy(called, came, date),
+    )
+
+
+def _versus(loss: Floats, reference_loss: Floats, date: Integers) -> Estimate | None:
+    return metrics.diebold_mariano(loss, reference_loss, date) if len(np.unique(date)) > 1 else None
+
+
+def _always_up(forecasts: Forecasts) -> Scores:
+    """Score the forecast of a rise, which says nothing of how far."""
+    up = np.ones(len(forecasts.time))
+    return Scores(
+        name="always_up",
+        label="always-up",
+        mse_price=None,
+        mae_price=None,
+        r2_price=None,
+        mse_return=None,
+        mae_return=None,
+        r2_return=None,
+        skill=None,
+        skill_interval=None,
+        versus_persistence=None,
+        skill_return=None,
+        skill_return_interval=None,
+        direction=metrics.direction_accuracy(up, forecasts.realised_return, forecasts.date),
+    )
+
+
+def _ordered(forecasts: Forecasts) -> Forecasts:
+    """Return the rows by time; refuse none at all, arrays that do not fit, and a bar that comes twice."""
+    columns = {name: getattr(forecasts, name) for name in ("time", "previous_close", "close", "forecast")}
+    shapes = {name: array.shape for name, array in columns.items()}
+    if set(shapes.values()) != {(len(forecasts.time),)}:
+        raise RuntimeError(f"forecasts need four arrays of one length, but have {shapes}")
+    if not len(forecasts.time):
+        raise UserError(
+            "the test period has no bar to score",
+            fix="take bars over a longer time, or a smaller model.context_length",
+        )
+    order = np.argsort(forecasts.time, kind="stable")
+    if not (np.diff(forecasts.time[order]) > 0).all():
+        raise RuntimeError("a test bar is forecast twice: each must be scored exactly once")
+    return replace(forecasts, **{name: array[order] for name, array in columns.items()})
+
+
+def _require_numbers(forecasts: Forecasts, model: str) -> None:
+    wrong = ~np.isfinite(forecasts.forecast)
+    if wrong.any():
+        raise UserError(
+            f"{model} forecasts no number for {wrong.sum():,} of {len(wrong):,} test bars",
+            fix="lower training.lr, or scale the inputs (series.inputs=changes)",
+        )
+
+
+def _iso_date(time: np.int64) -> str:
+    return str(np.datetime64(int(time), "ns").astype("datetime64[D]"))

@@ -1,0 +1,109 @@
+"""The rows of a summary: each asset's models, then persistence, then always-up."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from stockpred import metrics
+from stockpred.tasks.forecast.results import UNDECIDED, RegressionResults, Scores
+from stockpred.tasks.forecast.summary.gather import Asset, TestedRun
+
+RIVALS = ("persistence", "drift", "always_up")
+LEVEL = 0.05
+COLUMNS = (
+    *("symbol", "forecaster", "settings", "run_id", "num_bars", "first_time", "last_time"),
+    *("mse_price", "mae_price", "r2_price", "mse_return", "mae_return", "r2_return"),
+    *("skill", "skill_low", "skill_high", "dm_p", "direction", "direction_low", "direction_high"),
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Entry:
+    """A forecaster on one asset; ``run`` is None for a rival.
+
+    ``holm_p`` is the Diebold-Mariano p value of a model, corrected for all runs that were tested on the same
+    bars, those too that newer ones have replaced; None where nothing could be compared.
+    """
+
+    results: RegressionResults
+    scores: Scores
+    run: TestedRun | None
+    holm_p: float | None = None
+
+    @property
+    def is_model(self) -> bool:
+        return self.run is not None
+
+    @property
+    def label(self) -> str:
+        return self.run.label if self.run else self.scores.label
+
+    @property
+    def name(self) -> str:
+        return f"{self.results.symbol} {self.label}"
+
+    @property
+    def verdict(self) -> str:
+        """Return BETTER or WORSE where the model's interval says so and Holm's correction leaves it."""
+        stands = self.holm_p is not None and self.holm_p < LEVEL
+        return self.scores.skill_in_words if stands else UNDECIDED
+
+
+def of(assets: Sequence[Asset]) -> tuple[Entry, ...]:
+    """Return all rows, asset by asset."""
+    holm = _holm(compared(assets))
+    rows: list[Entry] = []
+    for asset in assets:
+        rows += [Entry(run.results, run.results.model, run, holm.get(run.paths.root)) for run in asset.runs]
+        newest = asset.newest.results
+        rows += [Entry(newest, newest.rival(name), None) for name in RIVALS]
+    return tuple(rows)
+
+
+def compared(assets: Sequence[Asset]) -> tuple[TestedRun, ...]:
+    """Return every run that was tested against persistence, those too that newer ones have replaced."""
+    runs = [run for asset in assets for run in (*asset.runs, *asset.older)]
+    return tuple(run for run in runs if run.results.model.versus_persistence is not None)
+
+
+def _holm(runs: Sequence[TestedRun]) -> dict[object, float]:
+    """Return the corrected p value of each run that was compared with persistence at all."""
+    found = [(run.paths.root, run.results.model.versus_persistence) for run in runs]
+    p_values = {root: versus.p_value for root, versus in found if versus is not None}
+    return dict(zip(p_values, metrics.holm(tuple(p_values.values())), strict=True))
+
+
+def to_csv(entries: Sequence[Entry]) -> str:
+    """Return one line per row in full precision; what a forecaster does not say is empty."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    writer.writerows(_cells(entry) for entry in entries)
+    return text.getvalue()
+
+
+def _cells(entry: Entry) -> list[object]:
+    results, scores = entry.results, entry.scores
+    interval, versus, direction = scores.skill_interval, scores.versus_persistence, scores.direction
+    return [
+        results.symbol,
+        scores.name,
+        " ".join(entry.run.settings) if entry.run else None,
+        entry.run.paths.run_id if entry.run else None,
+        results.num_bars,
+        results.first_time,
+        results.last_time,
+        scores.mse_price,
+        scores.mae_price,
+        scores.r2_price,
+        scores.mse_return,
+        scores.mae_return,
+        scores.r2_return,
+        scores.skill,
+        *((interval.low, interval.high) if interval else (None, None)),
+        versus.p_value if versus else None,
+        *((direction.share, direction.low, direction.high) if direction else (None, None, None)),
+    ]

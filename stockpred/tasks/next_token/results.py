@@ -1,0 +1,111 @@
+"""The figures of a test as plain frozen data: written by the evaluation, read by the report."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import TypeAdapter
+
+from hpc.base import records
+from stockpred.metrics import Correlation, Estimate, Proportion
+from stockpred.results.evaluated import Evaluated
+
+_ROUNDING_NATS = 1e-9
+
+
+@dataclass(frozen=True)
+class Scores:
+    """A forecaster's row. Errors in basis points of log return; None where it makes no such statement.
+
+    ``coverage`` maps "50", "80", "90" to the share of outcomes inside that central interval;
+    ``coverage_curve`` does so for the results' ``curve_levels``. ``versus_last_value`` is the Diebold-Mariano
+    comparison of squared errors, negative where this forecaster is better.
+    """
+
+    name: str
+    label: str
+    num_bars: int
+    nats: float | None
+    bits: float | None
+    crps_bp: float | None
+    mae_bp: float | None
+    rmse_bp: float | None
+    r_squared: float | None
+    skill: float | None
+    versus_last_value: Estimate | None
+    direction: Proportion | None
+    coverage: dict[str, float] | None
+    coverage_curve: tuple[float, ...] | None
+
+
+@dataclass(frozen=True)
+class CategoryScores:
+    """The model beside the better token rival and the EWMA normal on one category's bars."""
+
+    category: str
+    num_assets: int
+    num_bars: int
+    nats: float
+    rival_nats: float
+    nats_difference: Estimate
+    crps_bp: float
+    ewma_crps_bp: float
+    skill: float | None
+    direction: Proportion | None
+    coverage_90: float
+
+
+@dataclass(frozen=True)
+class TestResults:
+    """The whole test. Differences are model minus rival, so negative is better; times are dates in UTC."""
+
+    __test__ = False  # its name begins like a test class of pytest
+
+    evaluated: Evaluated
+    num_bars: int
+    num_dates: int
+    num_assets: int
+    first_time: str
+    last_time: str
+    model: Scores
+    rivals: tuple[Scores, ...]
+    best_token_rival: str
+    nats_difference: Estimate
+    best_crps_rival: str
+    crps_bp_difference: Estimate
+    ic: Correlation | None
+    rank_ic: Correlation | None
+    categories: tuple[CategoryScores, ...]
+    curve_levels: tuple[float, ...]
+    unigram_alpha: float
+    bigram_tau: float
+
+    @property
+    def beats_token_rivals(self) -> bool:
+        """Whether the whole interval of the difference in nats lies below zero."""
+        return self.nats_difference.high < -_ROUNDING_NATS
+
+    @property
+    def beats_crps_rival(self) -> bool:
+        return self.crps_bp_difference.high < 0.0
+
+    @property
+    def beats_last_value(self) -> bool:
+        versus = self.model.versus_last_value
+        return versus is not None and versus.high < 0.0
+
+    def rival(self, name: str) -> Scores:
+        return next(rival for rival in self.rivals if rival.name == name)
+
+
+_ADAPTER = TypeAdapter(TestResults)
+
+
+def write(path: Path, results: TestResults) -> None:
+    records.write_json(path, json.loads(_ADAPTER.dump_json(results)))
+
+
+def read(path: Path) -> TestResults:
+    return _ADAPTER.validate_json(path.read_bytes())

@@ -1,0 +1,158 @@
+"""What is refused before Slurm sees it, what is only warned of, and what passes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hpc.base.errors import ExitCode
+from hpc.plan import estimate, plan, preflight
+from hpc.plan.preflight import Check, Verdict
+from hpc.slurm.cluster import Cluster
+
+
+def checks(root: Path, cluster: Cluster | None, *overrides: str, **chosen: Any) -> dict[str, Check]:
+    chosen.setdefault("data_dir", "bars")
+    made = plan.build(root, "crypto", overrides=overrides, check=lambda _: [], **chosen)
+    return {check.name: check for check in preflight.check(made, cluster)}
+
+
+def failed(found: dict[str, Check]) -> set[str]:
+    return {name for name, check in found.items() if check.verdict is Verdict.FAIL}
+
+
+@pytest.mark.parametrize("case", ["crypto", "reduced", "full_market", "per_stock"])
+def test_every_case_passes_on_the_cluster_it_was_made_for(workspace: Path, lab: Cluster, case: str) -> None:
+    made = plan.build(workspace, case, data_dir="bars", check=lambda _: [])
+
+    assert not preflight.failures(preflight.check(made, lab))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "name", "what", "fix"),
+    [
+        (["resources.partition=lnog"], "partition", "does not exist on lab", "did you mean 'long'?"),
+        (["resources.limit=8-00"], "limit", "longer than partition long allows", "use partition cpu"),
+        (["resources.limit=UNLIMITED"], "limit", "it would wait for ever", "7-00:00:00"),
+        (["resources.gpu_type=a10"], "gpu type", "has no a10 GPUs", "did you mean 'a100'?"),
+        (["resources.gpu_type=h200x"], "gpu type", "has no h200x GPUs", "use one of: a100"),
+        (["resources.partition=cpu"], "gpu type", "partition cpu has no GPUs", "use partition long, urgent"),
+        (["resources.gpus=16"], "gpus", "have 8", "resources.gpus=8"),
+        (["resources.cpus_per_gpu=65"], "cpus", "2 x 65 CPUs", "resources.cpus_per_gpu=64"),
+        (["resources.memory_gb_per_gpu=251"], "memory", "2 x 251 GB", "resources.memory_gb_per_gpu=250"),
+        (["resources.nodes=5"], "nodes", "gives at most 4", "resources.nodes=4"),
+    ],
+)
+def test_a_request_that_no_node_can_meet_is_refused(
+    workspace: Path, lab: Cluster, overrides: list[str], name: str, what: str, fix: str
+) -> None:
+    found = checks(workspace, lab, *overrides)
+
+    assert failed(found) == {name}
+    assert what in found[name].what
+    assert fix in (found[name].fix or "")
+    assert found[name].where == "command line"
+
+
+def test_the_site_default_stands_in_for_no_partition(workspace: Path, lab: Cluster) -> None:
+    assert checks(workspace, lab, "resources.partition=null")["partition"].what.startswith("long")
+
+
+def test_a_site_without_a_default_asks_for_a_partition(workspace: Path, lab: Cluster) -> None:
+    nameless = replace(lab, partitions=lab.partitions[1:])
+
+    assert "no default partition" in checks(workspace, nameless, "resources.partition=null")["partition"].what
+
+
+def test_cpus_can_be_asked_for_without_gpus(workspace: Path, lab: Cluster) -> None:
+    shares = ["resources.cpus_per_gpu=8", "resources.memory_gb_per_gpu=16"]
+
+    assert not failed(
+        checks(workspace, lab, "resources.partition=cpu", "resources.gpu_request=none", *shares)
+    )
+
+
+def test_bars_that_are_nowhere_are_refused_with_the_way_to_get_them(workspace: Path) -> None:
+    missing = checks(workspace, None, data_dir=None)["bars"]
+    elsewhere = checks(workspace, None, data_dir="nowhere")["bars"]
+    (workspace / "empty").mkdir()
+    empty = checks(workspace, None, data_dir="empty")["bars"]
+
+    for check in (missing, elsewhere, empty):
+        assert check.verdict is Verdict.FAIL
+        assert "DATA=DIR" in (check.fix or "")
+        assert "data.source=synthetic" in (check.fix or "")
+    assert (missing.where or "").startswith("cases/_base/config.yaml:")
+    assert "holds no" in empty.what
+
+
+def test_synthetic_bars_are_never_silent(workspace: Path) -> None:
+    found = checks(workspace, None, "data.source=synthetic")["bars"]
+
+    assert found.verdict is Verdict.WARN
+    assert "says nothing about a market" in found.what
+    assert "bars is not read" in found.what
+
+
+def test_a_universe_that_is_missing_or_empty_is_refused(workspace: Path) -> None:
+    universe = workspace / "cases/crypto/universe.csv"
+
+    universe.write_text("")
+    assert failed(checks(workspace, None)) == {"universe"}
+    universe.unlink()
+    assert failed(checks(workspace, None)) == {"universe"}
+
+
+def test_a_run_directory_that_cannot_be_made_is_refused(workspace: Path) -> None:
+    (workspace / "runs").write_text("a file in the way")
+
+    found = checks(workspace, None)["run directory"]
+
+    assert found.verdict is Verdict.FAIL
+    assert found.where == str(workspace / "runs")
+
+
+def test_a_template_that_is_not_bash_is_refused(workspace: Path) -> None:
+    template = workspace / "cases/crypto/job.sbatch.j2"
+    template.write_text(template.read_text() + "{% block setup %}if true; then{% endblock %}")
+
+    assert failed(checks(workspace, None)) == {"script"}
+
+
+@pytest.mark.parametrize("limit", ["1", "3"])
+def test_a_signal_without_time_to_come_is_only_warned_of(workspace: Path, limit: str) -> None:
+    assert checks(workspace, None, f"resources.limit={limit}")["signal"].verdict is Verdict.WARN
+
+
+def test_what_may_wait_is_only_warned_of(workspace: Path, lab: Cluster) -> None:
+    long = replace(lab.partitions[0], is_up=False)
+    sleepy = replace(lab, partitions=(long,), settings={**lab.settings, "JobRequeue": "0"})
+
+    found = checks(workspace, sleepy)
+
+    assert found["partition state"].verdict is Verdict.WARN
+    assert found["requeue"].verdict is Verdict.WARN
+    assert checks(workspace, None, "resources.nodes=2")["nodes"].verdict is Verdict.WARN
+
+
+def test_failures_are_refusals(workspace: Path, lab: Cluster) -> None:
+    found = checks(workspace, lab, "resources.gpus=16", "resources.limit=8-00")
+
+    problems = preflight.failures(list(found.values()))
+
+    assert {problem.exit_code for problem in problems} == {ExitCode.REFUSED}
+    assert len(problems) == 2
+
+
+def test_the_bound_is_every_gpu_until_the_limit(workspace: Path) -> None:
+    overrides = ["resources.nodes=2", "resources.gpus=4", "resources.limit=1-12"]
+    made = plan.build(workspace, "crypto", overrides=overrides, check=lambda _: [])
+
+    bound = estimate.upper_bound(made.resources)
+
+    assert bound.gpu_hours == 2 * 4 * 36
+    assert "288.0 GPU-hours" in str(bound)
+    assert "no upper bound" in str(estimate.Estimate(8, float("inf")))

@@ -1,0 +1,383 @@
+from __future__ import annotations
+
+import errno
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from hpc.base.errors import UserError
+from hpc.run.paths import RunPaths
+from stockpred.config.next_token import NextTokenExperiment
+from stockpred.data import bars as bar_table
+from stockpred.data import store, universe
+from stockpred.data.bars import Loaded
+from stockpred.data.sources import synthetic
+from stockpred.tasks.next_token import dataset, prepare
+from stockpred.tasks.next_token.windows import Windows
+
+MakeExperiment = Callable[..., NextTokenExperiment]
+WriteUniverse = Callable[..., Path]
+ROWS = ("A,a,crypto,,,", "B,b,crypto,,,", "C,c,us_equity,,,")
+CASES = Path(__file__).resolve().parents[4] / "cases"
+
+
+@pytest.fixture
+def experiment(make_experiment: MakeExperiment, write_universe: WriteUniverse) -> NextTokenExperiment:
+    return make_experiment(write_universe(*ROWS))
+
+
+@pytest.fixture
+def bar_folder(experiment: NextTokenExperiment, tmp_path: Path) -> Path:
+    """Write the synthetic bars to files, so that a test can change them."""
+    folder = tmp_path / "bars"
+    folder.mkdir()
+    loaded = synthetic.load(experiment.data, universe.read(Path(experiment.data.universe)))
+    for symbol, rows in loaded.bars.groupby("symbol"):
+        rows.drop(columns="symbol").to_parquet(folder / f"{symbol}.parquet", index=False)
+    return folder
+
+
+def _from(folder: Path, experiment: NextTokenExperiment) -> NextTokenExperiment:
+    data = experiment.data.model_copy(update={"source": "files", "dir": str(folder)})
+    return experiment.model_copy(update={"data": data})
+
+
+def test_what_is_prepared_is_what_is_loaded(experiment: NextTokenExperiment, run_paths: RunPaths) -> None:
+    prepare.prepare(experiment, run_paths)
+    loaded, built = dataset.load(run_paths), prepare.build(experiment).dataset
+    for name in ("tokens", "day", "close", "volatility", "close_return", "segment_start", "segment_length"):
+        np.testing.assert_array_equal(getattr(loaded, name), getattr(built, name))
+    assert loaded.splits == built.splits
+    assert loaded.assets == ("A", "B", "C")
+    assert loaded.categories == ("crypto", "us_equity")
+    assert loaded.tokens.dtype == np.uint16
+    assert len(loaded.tokens) == loaded.segment_length.sum()
+
+
+def test_the_fields_agree_with_the_bars(experiment: NextTokenExperiment, run_paths: RunPaths) -> None:
+    prepare.prepare(experiment, run_paths)
+    loaded = dataset.load(run_paths)
+    bars = pd.read_parquet(run_paths.prepared / "bars.parquet")
+    close = bars.assign(symbol=bars["symbol"].astype(str)).set_index(["symbol", "time"])["close"]
+    for segment in range(len(loaded.segment_start)):
+        rows = slice(
+            loaded.segment_start[segment], loaded.segment_start[segment] + loaded.segment_length[segment]
+        )
+        own = close[loaded.assets[loaded.segment_asset[segment]]]
+        times = pd.to_datetime(np.asarray(loaded.day[rows]), utc=True)
+        np.testing.assert_array_equal(own[times], loaded.close[rows])
+        np.testing.assert_allclose(np.log(own).diff()[times], loaded.close_return[rows], rtol=1e-9)
+
+
+def test_every_bar_is_a_token_or_counted_with_its_reason(
+    bar_folder: Path, experiment: NextTokenExperiment, run_paths: RunPaths
+) -> None:
+    bars = pd.read_parquet(bar_folder / "A.parquet")
+    bars.loc[100, ["open", "high", "low", "close"]] *= 50
+    bars.loc[103, "low"] = -1.0
+    bars.loc[200:, ["open", "high", "low", "close"]] *= 20
+    bars.drop(index=range(150, 160)).to_parquet(bar_folder / "A.parquet", index=False)
+    prepare.prepare(_from(bar_folder, experiment), run_paths)
+    info = json.loads(run_paths.data_info.read_text())
+    assert sum(info["not_tokens"].values()) == info["num_bars"] - info["num_tokens"]
+    assert info["not_tokens"]["left_out"] == 2
+    assert info["not_tokens"]["alone_between_breaks"] == 1
+    assert {"spike", "price_not_positive", "hole", "unit_flip"} <= info["findings"].keys()
+    assert info["is_synthetic"] is False
+    found = pd.read_parquet(run_paths.prepared / "findings.parquet")
+    assert found.groupby("check").size().to_dict() == {k: v["count"] for k, v in info["findings"].items()}
+
+
+def test_bars_left_out_are_counted_in_the_split_that_misses_them(
+    bar_folder: Path, experiment: NextTokenExperiment, run_paths: RunPaths
+) -> None:
+    bars = pd.read_parquet(bar_folder / "C.parquet")
+    days = {"train": [100, 120, 140], "validation": [280], "test": [340, 360]}
+    bars.loc[[row for rows in days.values() for row in rows], "low"] = -1.0
+    bars.to_parquet(bar_folder / "C.parquet", index=False)
+    prepare.prepare(_from(bar_folder, experiment), run_paths)
+    info = json.loads(run_paths.data_info.read_text())
+    when = bars["time"].astype(bar_table.TIME_TYPE).astype(np.int64)
+    for name, rows in days.items():
+        assert (
+            when[rows].between(info["splits"][name]["score_start"], info["splits"][name]["score_end"]).all()
+        )
+        assert info["left_out"][name] == len(rows)
+    assert info["findings"]["price_not_positive"]["action"] == "left out"
+
+
+def test_rows_without_a_symbol_are_told_in_the_runs_record(
+    bar_folder: Path, experiment: NextTokenExperiment, run_paths: RunPaths
+) -> None:
+    parts = [pd.read_parquet(path).assign(symbol=path.stem) for path in sorted(bar_folder.iterdir())]
+    table = pd.concat([*parts, parts[0][:2].assign(symbol="")])
+    shutil.rmtree(bar_folder)
+    bar_folder.mkdir()
+    table.to_parquet(bar_folder / "table.parquet", index=False)
+    prepare.prepare(_from(bar_folder, experiment), run_paths)
+    told = json.loads(run_paths.data_info.read_text())["findings"]["blank_symbol"]
+    assert told["count"] == 2
+    assert told["examples"][0] == {"symbol": "table.parquet", "time": None, "value": 1.0}
+
+
+@pytest.mark.parametrize(("score_stride", "used"), [(None, 4), (3, 3)])
+def test_scoring_windows_are_told_as_they_are_used(
+    make_experiment: MakeExperiment,
+    write_universe: WriteUniverse,
+    run_paths: RunPaths,
+    score_stride: int | None,
+    used: int,
+) -> None:
+    own = make_experiment(write_universe(*ROWS), data__stride=16, data__score_stride=score_stride)
+    prepare.prepare(own, run_paths)
+    told = json.loads(run_paths.data_info.read_text())["windows"]
+    loaded = dataset.load(run_paths)
+    expected = {split: len(Windows(loaded, split, 16, used)) for split in ("validation", "test")}
+    assert {split: told[split]["windows"] for split in expected} == expected
+    assert told["train"]["windows"] == len(Windows(loaded, "train", 16, 16))
+
+
+@pytest.mark.parametrize("allowed", range(6))
+def test_an_attempt_that_lost_the_run_writes_nothing_more(
+    experiment: NextTokenExperiment, run_paths: RunPaths, allowed: int
+) -> None:
+    calls = iter(range(allowed))
+
+    def guard() -> None:
+        if next(calls, None) is None:
+            raise UserError("another attempt holds this run")
+
+    with pytest.raises(UserError, match="another attempt"):
+        prepare.prepare(experiment, run_paths, guard=guard)
+    told = (run_paths.norm_stats, run_paths.asset_info, run_paths.tokenizer, run_paths.data_info)
+    left = {path.name for path in run_paths.root.iterdir()}
+    assert left == {path.name for path in told[:allowed]}
+
+
+@pytest.mark.parametrize("name", ["norm_stats.json", "prepared"])
+def test_what_cannot_be_written_is_told_with_its_file(
+    experiment: NextTokenExperiment, run_paths: RunPaths, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    really_replace, really_rename = Path.replace, Path.rename
+
+    def refuse(really: Callable[[Path, Path], Path]) -> Callable[[Path, Path], Path]:
+        def to(path: Path, target: Path) -> Path:
+            if target.name == name:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return really(path, target)
+
+        return to
+
+    monkeypatch.setattr(Path, "replace", refuse(really_replace))
+    monkeypatch.setattr(Path, "rename", refuse(really_rename))
+    with pytest.raises(UserError, match="No space left on device") as caught:
+        prepare.prepare(experiment, run_paths)
+    assert caught.value.where == str(run_paths.root / name)
+    assert caught.value.fix
+
+
+def test_preparing_twice_reads_nothing_anew(
+    bar_folder: Path, experiment: NextTokenExperiment, run_paths: RunPaths
+) -> None:
+    own = _from(bar_folder, experiment)
+    prepare.prepare(own, run_paths)
+    shutil.rmtree(bar_folder)
+    prepare.prepare(own, run_paths)
+
+
+def test_an_unfinished_preparation_is_done_again_to_the_same_bytes(
+    experiment: NextTokenExperiment, run_paths: RunPaths
+) -> None:
+    prepare.prepare(experiment, run_paths)
+    before = {path.name: path.read_bytes() for path in run_paths.prepared.iterdir()}
+    (run_paths.prepared / store.MANIFEST).unlink()
+    with pytest.raises(UserError, match="not prepared"):
+        dataset.load(run_paths)
+    prepare.prepare(experiment, run_paths)
+    assert {path.name: path.read_bytes() for path in run_paths.prepared.iterdir()} == before
+
+
+def test_other_bars_than_the_run_began_with_are_refused(
+    bar_folder: Path, experiment: NextTokenExperiment, run_paths: RunPaths
+) -> None:
+    own = _from(bar_folder, experiment)
+    prepare.prepare(own, run_paths)
+    shutil.rmtree(run_paths.prepared)
+    bars = pd.read_parquet(bar_folder / "B.parquet")
+    bars.loc[len(bars) - 1, "volume"] *= 1.01
+    bars.to_parquet(bar_folder / "B.parquet", index=False)
+    with pytest.raises(UserError, match="not those that this run began with"):
+        prepare.prepare(own, run_paths)
+
+
+def test_other_settings_than_the_run_began_with_are_refused(
+    experiment: NextTokenExperiment, run_paths: RunPaths
+) -> None:
+    prepare.prepare(experiment, run_paths)
+    changed = experiment.model_copy(
+        update={"tokenizer": experiment.tokenizer.model_copy(update={"vocab_size": 16})}
+    )
+    with pytest.raises(UserError, match="settings"):
+        prepare.prepare(changed, run_paths)
+
+
+def test_a_damaged_file_is_found(experiment: NextTokenExperiment, run_paths: RunPaths) -> None:
+    prepare.prepare(experiment, run_paths)
+    path = run_paths.prepared / "tokens.npy"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(bytes(content))
+    with pytest.raises(UserError, match="was changed after it was prepared") as caught:
+        prepare.prepare(experiment, run_paths)
+    assert "tokens.npy" in str(caught.value)
+
+
+def _perturbed(loaded: Loaded, after: int) -> Loaded:
+    bars = loaded.bars.copy()
+    later = bar_table.times_ns(bars) > after
+    noise = np.random.default_rng(0).uniform(0.7, 1.4, (later.sum(), 1))
+    bars.loc[later, [*bar_table.PRICES, "volume"]] *= noise
+    return replace(loaded, bars=bars)
+
+
+def test_bars_after_training_change_neither_tokenizer_nor_training_tokens(
+    experiment: NextTokenExperiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = prepare.build(experiment).dataset
+    end = plain.splits["train"].score_end
+    really_load = synthetic.load
+    monkeypatch.setattr(synthetic, "load", lambda *args: _perturbed(really_load(*args), end))
+    changed = prepare.build(experiment).dataset
+    for name in ("centroids", "log_unigram", "mean", "scale"):
+        np.testing.assert_array_equal(getattr(plain.tokenizer, name), getattr(changed.tokenizer, name))
+    for name in ("tokens", "volatility", "close_return", "close", "day"):
+        before, after = getattr(plain, name), getattr(changed, name)
+        np.testing.assert_array_equal(before[plain.day <= end], after[changed.day <= end])
+    assert not np.array_equal(plain.tokens[-50:], changed.tokens[-50:])
+
+
+def test_a_later_bar_changes_no_token_before_it(
+    experiment: NextTokenExperiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = prepare.build(experiment).dataset
+    middle = int(np.median(plain.day[plain.day > plain.splits["test"].score_start]))
+    really_load = synthetic.load
+    monkeypatch.setattr(synthetic, "load", lambda *args: _perturbed(really_load(*args), middle))
+    changed = prepare.build(experiment).dataset
+    np.testing.assert_array_equal(plain.tokens[plain.day <= middle], changed.tokens[changed.day <= middle])
+
+
+def _present(loaded: Loaded, returns: bool) -> Loaded:
+    """Let A miss days 250 to 257 and B all from day 200 on, or to day 359 where it ``returns``."""
+    day = loaded.bars.groupby("symbol").cumcount()
+    symbol = loaded.bars["symbol"]
+    gone = ((symbol == "A") & day.between(250, 257)) | ((symbol == "B") & (day >= 200))
+    if returns:
+        gone &= (symbol == "A") | (day < 360)
+    return replace(loaded, bars=loaded.bars[~gone].reset_index(drop=True))
+
+
+def test_who_comes_back_later_changes_nothing_before(
+    make_experiment: MakeExperiment, write_universe: WriteUniverse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = make_experiment(write_universe("A,a,crypto,,,", "B,b,crypto,,,", "D,d,crypto,,,"))
+    really_load = synthetic.load
+    past = []
+    for returns in (True, False):
+        monkeypatch.setattr(synthetic, "load", lambda *args, _r=returns: _present(really_load(*args), _r))
+        built = prepare.build(own)
+        day = bar_table.times_ns(built.loaded.bars)
+        middle = np.unique(day)[340]
+        assert (day[built.loaded.bars["symbol"] == "B"] > middle).any() == returns
+        made, is_past = built.dataset, built.dataset.day <= middle
+        segment = np.repeat(np.arange(len(made.segment_start)), made.segment_length)
+        owner = made.segment_asset[segment][is_past]
+        begins = np.isin(np.arange(len(made.day)), made.segment_start)[is_past]
+        breaks = built.checked.break_before[day <= middle]
+        past.append((owner, begins, made.tokens[is_past], made.day[is_past], breaks))
+    for before, after in zip(*past, strict=True):
+        np.testing.assert_array_equal(before, after)
+
+
+def test_windows_of_different_splits_share_no_bar(experiment: NextTokenExperiment) -> None:
+    built = prepare.build(experiment).dataset
+    read = []
+    for split in built.splits:
+        windows = Windows(built, split, 16, 4)
+        spans = [np.arange(s, s + n + 1) for s, n in zip(windows.start, windows.length, strict=True)]
+        read.append(set(np.concatenate(spans)))
+    assert not read[0] & read[1]
+    assert not read[1] & read[2]
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"tokenizer__vocab_size": 60_000}, "vocab_size 60000 is larger than"),
+        ({"data__start": "2031-01-01"}, "no bars between 2031-01-01 and the end"),
+        ({"data__end": "2011-01-01"}, "no bars between the beginning and 2011-01-01"),
+        ({"data__end": "2020-02-01"}, "dates are too few"),
+        ({"model__context_length": 300}, "dates are too few"),
+        ({"model__context_length": 190, "data__synthetic__num_bars": 500}, "as long as context_length 190"),
+        ({"data__source": "synthetik"}, "did you mean 'synthetic'"),
+        ({"data__source": "files"}, "DATA=DIR"),
+        ({"data__universe": "/nowhere.csv"}, "no universe file"),
+    ],
+)
+def test_what_cannot_be_trained_on_is_told(
+    changes: dict[str, object],
+    told: str,
+    make_experiment: MakeExperiment,
+    write_universe: WriteUniverse,
+    run_paths: RunPaths,
+) -> None:
+    own = make_experiment(write_universe(*ROWS), **changes)
+    with pytest.raises(UserError) as caught:
+        prepare.prepare(own, run_paths)
+    assert told in str(caught.value)
+    assert caught.value.fix or "universe" in str(caught.value)
+    assert not run_paths.prepared.exists()
+
+
+def test_dates_outside_start_and_end_are_not_used(
+    make_experiment: MakeExperiment, write_universe: WriteUniverse
+) -> None:
+    own = make_experiment(write_universe(*ROWS), data__start="2020-02-01", data__end="2020-11-30")
+    time = prepare.build(own).loaded.bars["time"]
+    assert time.min() == pd.Timestamp("2020-02-01", tz="UTC")
+    assert time.max() == pd.Timestamp("2020-11-30", tz="UTC")
+
+
+def test_loading_needs_neither_pandas_nor_pyarrow_nor_torch() -> None:
+    code = (
+        "import sys; from stockpred.data import dataset, windows\n"
+        "print({'pandas', 'pyarrow', 'torch'} & set(sys.modules))"
+    )
+    root = Path(__file__).resolve().parents[4]
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+
+
+def test_the_real_crypto_case_is_as_hard_as_measured_before(
+    make_experiment: MakeExperiment, real_bars: Path
+) -> None:
+    own = make_experiment(
+        CASES / "crypto" / "universe.csv",
+        data__source="files",
+        data__dir=str(real_bars),
+        tokenizer__vocab_size=1024,
+        model__context_length=128,
+    )
+    built = prepare.build(own).dataset
+    test = built.splits["test"]
+    rows = (built.day >= test.score_start) & (built.day <= test.score_end)
+    assert -built.tokenizer.log_unigram[built.tokens[rows]].mean() == pytest.approx(6.753, abs=0.05)
+    assert len(built.segment_start) == 20

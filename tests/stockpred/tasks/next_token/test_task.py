@@ -1,0 +1,120 @@
+"""The masked cross-entropy, its weights over parts, and what it may not see."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from stockpred.config.next_token import TransformerConfig
+from stockpred.learners.language_model import LanguageModel
+from stockpred.models import market_gpt
+from stockpred.train.learner import Batch, Networks
+
+V, T = 16, 12
+PRIOR = torch.linspace(-1.0, 1.0, V).log_softmax(0)
+
+
+def learner() -> LanguageModel:
+    config = TransformerConfig(
+        name="market_gpt",
+        context_length=T,
+        d_model=16,
+        num_layers=2,
+        num_heads=2,
+        d_ff=32,
+        dropout=0.2,
+        asset_embed_dim=4,
+        category_embed_dim=4,
+        token_embedding="candle",
+    )
+    torch.manual_seed(0)
+    centroids = torch.randn(V, 5)
+    return LanguageModel(
+        market_gpt.build(config, centroids=centroids, log_prior=PRIOR, num_assets=4, num_categories=2)
+    )
+
+
+def batch_of(size: int = 6) -> Batch:
+    generator = torch.Generator().manual_seed(2)
+    tokens = torch.randint(V, (size, T + 1), generator=generator)
+    mask = torch.rand(size, T, generator=generator) > 0.3
+    return {
+        "tokens": tokens[:, :-1],
+        "targets": tokens[:, 1:],
+        "mask": mask,
+        "asset": torch.arange(size) % 4,
+        "category": torch.arange(size) % 2,
+        "loss_weight": mask.sum(),
+    }
+
+
+def part_of(batch: Batch, chosen: slice, loss_weight: Tensor) -> Batch:
+    return {name: value[chosen] for name, value in batch.items() if name != "loss_weight"} | {
+        "loss_weight": loss_weight
+    }
+
+
+def as_given(learner: LanguageModel) -> Networks:
+    return Networks(learner.networks, learner.networks)
+
+
+def loss_of(learner: LanguageModel, batch: Batch) -> Tensor:
+    ((name, loss),) = learner.updates(batch, as_given(learner))
+    assert name == "model"
+    return loss
+
+
+def test_the_loss_is_the_mean_surprise_of_the_bars_that_count() -> None:
+    mine, batch = learner(), batch_of()
+    mine.networks["model"].eval()
+    log_probs = mine.predict_log_probs(batch)
+    picked = log_probs.gather(-1, batch["targets"].unsqueeze(-1)).squeeze(-1)
+    torch.testing.assert_close(loss_of(mine, batch), -picked[batch["mask"]].mean())
+    total, count = mine.evaluate(batch, as_given(mine))["cross_entropy"]
+    torch.testing.assert_close(total / count, -picked[batch["mask"]].mean())
+    hits, _ = mine.evaluate(batch, as_given(mine))["accuracy"]
+    assert hits == (log_probs.argmax(-1) == batch["targets"])[batch["mask"]].sum()
+
+
+def test_the_mean_over_uneven_parts_is_the_loss_of_the_joint_batch() -> None:
+    mine, batch = learner(), batch_of()
+    mine.networks["model"].eval()
+    batch["mask"][:3, 2:] = False
+    joint = batch | {"loss_weight": batch["mask"].sum()}
+    share = joint["loss_weight"] / 2
+    parts = [part_of(batch, chosen, share) for chosen in (slice(0, 3), slice(3, 6))]
+    torch.testing.assert_close(sum(loss_of(mine, part) for part in parts) / 2, loss_of(mine, joint))
+
+
+def test_masked_targets_change_nothing_whatever_they_hold() -> None:
+    mine, batch = learner(), batch_of()
+    mine.networks["model"].eval()
+    other = batch | {"targets": torch.where(batch["mask"], batch["targets"], -1)}
+    assert torch.equal(loss_of(mine, batch), loss_of(mine, other))
+
+
+@pytest.mark.parametrize("is_training", [True, False])
+def test_no_loss_up_to_t_sees_a_bar_after_t(is_training: bool) -> None:
+    mine, batch, t = learner(), batch_of(), 6
+    mine.networks["model"].train(is_training)
+    past = torch.arange(T) <= t
+    changed = batch["tokens"].clone()
+    changed[:, t + 1 :] = (changed[:, t + 1 :] + 5) % V
+    losses = []
+    for tokens in (batch["tokens"], changed):
+        torch.manual_seed(4)
+        losses.append(loss_of(mine, batch | {"tokens": tokens, "mask": batch["mask"] & past}))
+    assert torch.equal(losses[0], losses[1])
+
+
+def test_forecasts_are_distributions_and_leave_the_mode_as_it_was() -> None:
+    mine = learner()
+    mine.networks["model"].train()
+    first, second = (mine.predict_log_probs(batch_of()) for _ in range(2))
+    assert first.shape == (6, T, V)
+    assert first.dtype == torch.float32
+    assert not first.requires_grad
+    torch.testing.assert_close(first.exp().sum(-1), torch.ones(6, T))
+    assert torch.equal(first, second), "dropout is off"
+    assert mine.networks["model"].training
