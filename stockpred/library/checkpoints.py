@@ -1,0 +1,115 @@
+"""``checkpoint_epoch_N.pt``: weights, optimizer and scheduler after N epochs, for people and their scripts.
+
+The core resumes from its own checkpoints. These files are for going back to an epoch, for other programs, and
+for taking a training along; torch loads them with ``weights_only=True``.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from hpc.base.errors import UserError
+from hpc.base.records import sync_directory
+from stockpred.library.wrappers import unwrapped
+
+NAME = re.compile(r"checkpoint_epoch_(\d+)\.pt")
+KEYS = ("epoch", "model_state_dict", "optimizer_state_dict")
+DATA_PARALLEL_PREFIX = "module."
+
+History = dict[str, list[float]]
+"""``epoch``, ``train_loss``, ``lr`` and, with a validation loader, ``val_loss``: one value per epoch each."""
+
+
+@dataclass(frozen=True)
+class EpochCheckpoint:
+    """The content of one file. ``history`` has the epochs up to this one."""
+
+    epoch: int
+    model_state_dict: Mapping[str, Any]
+    optimizer_state_dict: Mapping[str, Any]
+    scheduler_state_dict: Mapping[str, Any] | None = None
+    history: History = field(default_factory=dict)
+
+
+def path_of(folder: Path, epoch: int) -> Path:
+    return folder / f"checkpoint_epoch_{epoch}.pt"
+
+
+def save(folder: Path, content: EpochCheckpoint, *, keep: int) -> None:
+    """Write the file whole or not at all; drop all but the newest ``keep`` up to this epoch."""
+    path = path_of(folder, content.epoch)
+    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with aside.open("wb") as file:
+        torch.save(dict(vars(content)), file)
+        file.flush()
+        os.fsync(file.fileno())
+    aside.replace(path)
+    sync_directory(folder)
+    for epoch, older in _all(folder)[:-keep]:
+        if epoch < content.epoch:
+            with suppress(OSError):
+                older.unlink()
+
+
+def load(path: Path) -> EpochCheckpoint:
+    """Read a file; raise UserError where there is none, or none of this kind."""
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        found = ", ".join(file.name for _, file in _all(path.parent)) or "none"
+        raise UserError(
+            "there is no such checkpoint", where=str(path), fix=f"in {path.parent} there is: {found}"
+        ) from None
+    except Exception as error:  # torch raises many kinds for what is not its own
+        raise UserError(f"is not a checkpoint: {str(error).splitlines()[0]}", where=str(path)) from error
+    if not isinstance(content, dict) or not set(KEYS) <= content.keys():
+        raise UserError(
+            f"is not a checkpoint of an epoch: it needs {', '.join(KEYS)}",
+            where=str(path),
+            fix="give a checkpoint_epoch_N.pt",
+        )
+    known = EpochCheckpoint.__dataclass_fields__
+    return EpochCheckpoint(**{key: value for key, value in content.items() if key in known})
+
+
+def load_weights(model: nn.Module, weights: Mapping[str, Any], where: Path) -> None:
+    """Load weights into a model, wrapped or not; raise UserError for those of another model."""
+    plain = {key.removeprefix(DATA_PARALLEL_PREFIX): value for key, value in weights.items()}
+    module = unwrapped(model)
+    try:
+        module.load_state_dict(plain if plain.keys() == module.state_dict().keys() else dict(weights))
+    except RuntimeError as error:
+        lines = [line.strip() for line in str(error).splitlines()[1:]]
+        raise UserError(
+            f"this is a checkpoint of another model: {' '.join(lines)}",
+            where=str(where),
+            fix="build the model that the checkpoint was made with, or take another checkpoint_dir",
+        ) from None
+
+
+def load_optimizer(optimizer: Optimizer, state: Mapping[str, Any], where: Path) -> None:
+    """Load an optimizer's state; raise UserError for that of another optimizer."""
+    try:
+        optimizer.load_state_dict(dict(state))
+    except (ValueError, KeyError) as error:
+        raise UserError(
+            f"this is a checkpoint of another optimizer: {error}",
+            where=str(where),
+            fix="make the optimizer as it was, with the same parameter groups",
+        ) from None
+
+
+def _all(folder: Path) -> list[tuple[int, Path]]:
+    """Return (epoch, file), the oldest first."""
+    matches = ((NAME.fullmatch(path.name), path) for path in folder.glob("checkpoint_epoch_*.pt"))
+    return sorted((int(match[1]), path) for match, path in matches if match)

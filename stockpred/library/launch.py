@@ -1,0 +1,166 @@
+"""Start the ranks of this node as processes, and bring back what the first of them returns.
+
+The work travels as a cloudpickle, so that functions and classes of a script or notebook need neither a module
+of their own nor a guarded main. It lies in a folder that only this user can read, and goes with it.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import cloudpickle
+import torch
+
+from hpc.base import records
+from hpc.base.errors import ExitCode, UserError
+from hpc.run.jobenv import num_cores
+from hpc.run.stop import STOP_SIGNALS
+from stockpred.library.placement import Placement
+
+POLL_S = 0.05
+GRACE_S = 10.0
+"""How long the other ranks may take to notice that one has failed, and to say so themselves."""
+
+WORK, RESULT = "work.pkl", "result.pt"
+
+
+class RankFailed(RuntimeError):
+    """A rank ended with an error that is not the person's mistake; the message holds its traceback."""
+
+
+def run_ranks(work: Callable[[Path], Any], placement: Placement) -> Any:
+    """Call ``work(meeting_place)`` in each rank of this node; return what the first rank of the node returns.
+
+    What comes back may hold tensors and plain values. Raises the UserError of the rank that failed first,
+    RankFailed for any other error, and SystemExit where the ranks were asked to stop and have saved.
+    """
+    with tempfile.TemporaryDirectory(prefix="stockpred-") as folder:
+        (Path(folder) / WORK).write_bytes(cloudpickle.dumps(work))
+        ranks = [_start(Path(folder), placement, local) for local in range(placement.num_ranks)]
+        try:
+            with _signals_passed_to(ranks):
+                codes = _wait(ranks)
+        finally:
+            _end(ranks)
+        if any(codes):
+            raise _failure(Path(folder), codes)
+        return torch.load(Path(folder) / RESULT, weights_only=True)
+
+
+def carry_out(folder: Path) -> int:
+    """Do the work as one rank; leave its result or its error in ``folder`` and return the exit code."""
+    _end_with_parent()
+    try:
+        result = cloudpickle.loads((folder / WORK).read_bytes())(folder)
+    except UserError as error:
+        return _leave_error(folder, {**error.row, "exit_code": int(error.exit_code)})
+    except SystemExit as error:
+        return error.code if isinstance(error.code, int) else 1
+    except BaseException:
+        return _leave_error(folder, {"trace": _trace(), "exit_code": int(ExitCode.FAILED)})
+    if os.environ["LOCAL_RANK"] == "0":
+        torch.save(result, folder / RESULT)
+    return 0
+
+
+def _start(folder: Path, placement: Placement, local: int) -> subprocess.Popen[bytes]:
+    environ = {
+        **os.environ,
+        "RANK": str(placement.first_rank + local),
+        "WORLD_SIZE": str(placement.world_size),
+        "LOCAL_RANK": str(local),
+        "LOCAL_WORLD_SIZE": str(placement.num_ranks),
+        "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path),
+    }
+    environ.setdefault("OMP_NUM_THREADS", str(max(1, num_cores() // placement.num_ranks)))
+    command = [sys.executable, "-m", "stockpred.library.rank", str(folder)]
+    return subprocess.Popen(command, env=environ, stdin=subprocess.PIPE)
+
+
+def _wait(ranks: list[subprocess.Popen[bytes]]) -> list[int]:
+    """Return the exit codes; ranks that go on after one has failed are ended after a while."""
+    failed_at: float | None = None
+    while True:
+        codes = [rank.poll() for rank in ranks]
+        if None not in codes:
+            return [code for code in codes if code is not None]
+        if failed_at is None and any(codes):
+            failed_at = time.monotonic()
+        if failed_at is not None and time.monotonic() - failed_at > GRACE_S:
+            _end(ranks)
+        time.sleep(POLL_S)
+
+
+def _end(ranks: list[subprocess.Popen[bytes]]) -> None:
+    for rank in ranks:
+        if rank.poll() is None:
+            rank.kill()
+    for rank in ranks:
+        rank.communicate()
+
+
+@contextmanager
+def _signals_passed_to(ranks: list[subprocess.Popen[bytes]]) -> Iterator[None]:
+    """Let the ranks hear of TERM and USR2, upon which they save and leave."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def forward(number: int, _frame: FrameType | None) -> None:
+        for rank in ranks:
+            rank.send_signal(number)
+
+    before = {number: signal.signal(number, forward) for number in STOP_SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _end_with_parent() -> None:
+    """End this process when the one that started it is gone, however that ended: its pipe closes then."""
+
+    def watch() -> None:
+        sys.stdin.buffer.read()
+        os._exit(ExitCode.FAILED)
+
+    threading.Thread(target=watch, name="parent", daemon=True).start()
+
+
+def _leave_error(folder: Path, row: Mapping[str, Any]) -> int:
+    rank = os.environ["LOCAL_RANK"]
+    records.write_json(folder / f"error_{rank}.json", {**row, "time": time.time(), "rank": os.environ["RANK"]})
+    return int(row["exit_code"])
+
+
+def _trace() -> str:
+    import traceback
+
+    return traceback.format_exc()
+
+
+def _failure(folder: Path, codes: list[int]) -> BaseException:
+    """Return the error of the rank that failed first; the others lost contact with it."""
+    errors = [records.read_json(path) for path in folder.glob("error_*.json")]
+    if not errors and set(codes) <= {0, int(ExitCode.CONTINUE_LATER)}:
+        return SystemExit(int(ExitCode.CONTINUE_LATER))
+    if not errors:
+        return RankFailed(f"the ranks ended with exit codes {codes}, without a word")
+    first = min(errors, key=lambda row: row["time"])
+    if "trace" in first:
+        return RankFailed(f"rank {first['rank']} failed:\n{first['trace']}")
+    return UserError(
+        first["what"], where=first["where"], fix=first["fix"], exit_code=ExitCode(first["exit_code"])
+    )

@@ -1,0 +1,102 @@
+"""How to train with several processes: one frozen value, checked when it is made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from hpc.base.errors import UserError, raise_all
+from hpc.base.text import suggestion
+from stockpred.config.base import TrainingConfig
+
+Backend = Literal["auto", "nccl", "gloo"]
+Compression = Literal["none", "bf16", "powersgd"]
+Parallel = Literal["ddp", "data_parallel"]
+NEVER = 10**9
+POSITIVE = ("gradient_accumulation_steps", "num_nodes", "gpus_per_node", "save_frequency", "keep_n_checkpoints")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistributedConfig:
+    """What ``DistributedTrainer`` and ``launch_distributed_training`` do; README and docs/library.md explain it.
+
+    ``gpus_per_node`` counts processes: one for each GPU, on a CPU as many as are asked for; None takes the
+    visible GPUs. ``save_frequency`` counts epochs. ``checkpoint_every_s`` is for the checkpoints within an
+    epoch. With ``checkpoint_dir=None`` nothing is kept. Raises UserError for values that cannot be.
+    """
+
+    use_distributed: bool = True
+    backend: Backend = "auto"
+    use_mixed_precision: bool = False
+    gradient_accumulation_steps: int = 1
+    num_nodes: int = 1
+    gpus_per_node: int | None = None
+    checkpoint_dir: str | Path | None = None
+    save_frequency: int = 1
+    keep_n_checkpoints: int = 3
+    checkpoint_every_s: float = 600.0
+    device: str | int = "auto"
+    seed: int = 0
+    gradient_clip: float | None = None
+    gradient_checkpointing: bool = False
+    gradient_compression: Compression = "none"
+    parallel: Parallel = "ddp"
+    find_unused_parameters: bool = False
+    scale_learning_rate: bool = False
+    warmup_epochs: float = 0.0
+    timeout_s: float = 600.0
+    nccl_debug: str | None = None
+    exact: bool = False
+    compile: bool = False
+
+    def __post_init__(self) -> None:
+        raise_all([*self._wrong_words(), *self._wrong_numbers()])
+
+    def _wrong_words(self) -> list[UserError]:
+        choices = {"backend": Backend, "gradient_compression": Compression, "parallel": Parallel}
+        return [
+            UserError(
+                f"there is no {name} {value!r}",
+                where=f"DistributedConfig.{name}",
+                fix=suggestion(str(value), get_args(known)),
+            )
+            for name, known in choices.items()
+            if (value := getattr(self, name)) not in get_args(known)
+        ]
+
+    def _wrong_numbers(self) -> list[UserError]:
+        return [
+            UserError(f"{name} is {value}", where=f"DistributedConfig.{name}", fix="give at least 1")
+            for name in POSITIVE
+            if (value := getattr(self, name)) is not None and value < 1
+        ]
+
+    def training(self, num_epochs: int) -> TrainingConfig:
+        """Return the core's settings; its unit of samples is one batch of the loader."""
+        values: dict[str, Any] = {
+            "seed": self.seed,
+            "epochs": num_epochs,
+            "max_steps": None,
+            "batch_size": 1,
+            "accumulate": self.gradient_accumulation_steps,
+            "lr": 1.0,
+            "min_lr_fraction": 1.0,
+            "warmup_fraction": 0.0,
+            "weight_decay": 0.0,
+            "beta1": 0.9,
+            "beta2": 0.999,
+            "gradient_clip": self.gradient_clip or 1.0,
+            "precision": "auto" if self.use_mixed_precision else "fp32",
+            "device": "auto",
+            "num_workers": 0,
+            "patience": NEVER,
+            "evaluations_per_epoch": 1.0,
+            "checkpoint_every_s": self.checkpoint_every_s,
+            "keep_checkpoints": self.keep_n_checkpoints,
+            "compile": self.compile,
+            "exact": self.exact,
+            "tensorboard": False,
+            "min_step_s": 0.0,
+        }
+        return TrainingConfig(**values)

@@ -1,0 +1,177 @@
+"""This process among its ranks: join a group, take part in one that a person has made, leave it."""
+
+from __future__ import annotations
+
+import atexit
+import getpass
+import importlib
+import os
+import socket
+import tempfile
+from collections import Counter
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from hpc.base.errors import ExitCode, UserError
+from hpc.run.jobenv import JobEnv
+from hpc.run.paths import RunPaths
+from stockpred.library.options import Backend
+from stockpred.train import distributed
+from stockpred.train.distributed import Group
+
+Device = str | int | torch.device
+"""``auto``, ``cuda``, ``cuda:1``, ``mps``, ``cpu``, or the number of a GPU."""
+
+
+def setup_distributed(
+    rank: int | None = None,
+    world_size: int | None = None,
+    *,
+    backend: Backend = "auto",
+    device: Device = "auto",
+    timeout_s: float = distributed.COLLECTIVE_TIMEOUT_S,
+    meeting_place: Path | None = None,
+) -> torch.device:
+    """Join this process to its ranks; return its device.
+
+    ``rank`` and ``world_size`` are read from RANK and WORLD_SIZE, or from srun's variables, where they are
+    not given. Ranks meet at MASTER_ADDR and MASTER_PORT; without these, those of one machine that one process
+    has started find each other by themselves, as do those that share a folder ``meeting_place``. Raises
+    UserError when they do not, and for a backend that this machine cannot offer.
+    """
+    _refuse_backend(backend)
+    env = environment(rank, world_size)
+    chosen = choose_device(device, env)
+    # DDP imports this; once the group exists, that would put the group into default arguments for ever.
+    importlib.import_module("torch._dynamo")
+    if "MASTER_ADDR" in os.environ:
+        _meet_at_address(env, backend, timeout_s)
+    else:
+        place = RunPaths(meeting_place or _place_of_parent())
+        distributed.meet(env, place, backends(backend), timeout_s=timeout_s)
+    atexit.register(cleanup_distributed)
+    return chosen
+
+
+def cleanup_distributed() -> None:
+    """Leave the group; do nothing where there is none."""
+    if dist.is_initialized():
+        distributed.take_apart(None)
+
+
+def current_group(device: Device) -> Group:
+    """Return this process's place in the group that it is in; a world of one where there is none."""
+    if not dist.is_initialized():
+        env = JobEnv.read({})
+        return Group(env, choose_device(device, env))
+    env = _environment_of_group()
+    chosen = choose_device(device, env)
+    control = None if _talks_on_cpu() else dist.new_group(backend="gloo")
+    group = Group(env, chosen, control=control)
+    names = group.gather(distributed.name_gpu(chosen))
+    wanted = str(device) if device == "auto" else chosen.type
+    own, warning = distributed.own_device(chosen, wanted, names)
+    return Group(env, own, warning, control)
+
+
+def environment(
+    rank: int | None = None, world_size: int | None = None, environ: Mapping[str, str] | None = None
+) -> JobEnv:
+    """Return this rank's place; arguments win over variables. Raises UserError for one without the other."""
+    environ = dict(os.environ if environ is None else environ)
+    given = {"RANK": rank, "WORLD_SIZE": world_size}
+    environ |= {name: str(value) for name, value in given.items() if value is not None}
+    missing = [name for name in given if name not in environ and "SLURM_PROCID" not in environ]
+    if missing:
+        raise UserError(
+            f"{' and '.join(missing)} is not set",
+            where="setup_distributed",
+            fix="give rank and world_size, set RANK and WORLD_SIZE, or start with torchrun or srun",
+        )
+    if "RANK" in environ and "LOCAL_WORLD_SIZE" not in environ:
+        num_gpus = torch.cuda.device_count()
+        environ["LOCAL_WORLD_SIZE"] = str(min(int(environ["WORLD_SIZE"]), num_gpus or int(environ["WORLD_SIZE"])))
+        environ.setdefault("LOCAL_RANK", str(int(environ["RANK"]) % int(environ["LOCAL_WORLD_SIZE"])))
+    return JobEnv.read(environ)
+
+
+def choose_device(wanted: Device, env: JobEnv) -> torch.device:
+    """Return the device that a person names; a number is that GPU, and the CPU where there is no GPU."""
+    if isinstance(wanted, int):
+        wanted = f"cuda:{wanted}" if torch.cuda.is_available() else "cpu"
+    name = str(wanted)
+    if name in ("auto", "cuda", "mps"):
+        return distributed.choose_device(name, env)
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        fix = "use auto, cuda, cuda:1, mps, cpu or the number of a GPU"
+        raise UserError(f"there is no device {name!r}", where="device", fix=fix) from None
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise UserError(
+            f"the device is {name}, but this process sees {torch.cuda.device_count()} GPUs",
+            where="device",
+            fix="use auto, or the number of a GPU that is there",
+        )
+    return device
+
+
+def backends(wanted: Backend) -> str:
+    """Return what torch calls the backends; numbers on the CPU always travel by gloo."""
+    if wanted == "gloo" or not torch.cuda.is_available():
+        return "gloo"
+    return "cpu:gloo,cuda:nccl"
+
+
+def _refuse_backend(backend: str) -> None:
+    if backend not in ("auto", "nccl", "gloo"):
+        raise UserError(f"there is no backend {backend!r}", where="backend", fix="use auto, nccl or gloo")
+    if backend == "nccl" and not torch.cuda.is_available():
+        raise UserError(
+            "the backend is nccl, but this process sees no GPU", where="backend", fix="use auto or gloo"
+        )
+
+
+def _meet_at_address(env: JobEnv, backend: Backend, timeout_s: float) -> None:
+    address, port = os.environ["MASTER_ADDR"], os.environ.get("MASTER_PORT")
+    if port is None:
+        raise UserError("MASTER_ADDR is set, but MASTER_PORT is not", fix="set it to a free port of that host")
+    try:
+        dist.init_process_group(
+            backends(backend), rank=env.rank, world_size=env.world_size, timeout=timedelta(seconds=timeout_s)
+        )
+    except (RuntimeError, ValueError) as error:
+        raise UserError(
+            f"rank {env.rank} of {env.world_size} has not met the others: {str(error).splitlines()[0]}",
+            where=f"{address}:{port}",
+            fix="see whether every rank has started, whether rank 0 is on MASTER_ADDR and MASTER_PORT is free",
+            exit_code=ExitCode.FAILED,
+        ) from error
+
+
+def _place_of_parent() -> Path:
+    """Return a folder that the ranks started by one process have in common."""
+    return Path(tempfile.gettempdir()) / f"stockpred-{getpass.getuser()}" / str(os.getppid())
+
+
+def _environment_of_group() -> JobEnv:
+    rank, world_size = dist.get_rank(), dist.get_world_size()
+    hosts: list[Any] = [None] * world_size
+    dist.all_gather_object(hosts, socket.gethostname())
+    local_rank = int(os.environ.get("LOCAL_RANK", hosts[:rank].count(hosts[rank])))
+    place = {
+        "RANK": str(rank),
+        "WORLD_SIZE": str(world_size),
+        "LOCAL_RANK": str(local_rank),
+        "LOCAL_WORLD_SIZE": str(Counter(hosts)[hosts[rank]]),
+    }
+    return JobEnv.read({**os.environ, **place})
+
+
+def _talks_on_cpu() -> bool:
+    return "gloo" in dist.get_backend() or "cpu" in str(dist.get_backend_config())
