@@ -18,7 +18,7 @@ from hpc.attempt.submit import write_run
 from hpc.base.errors import UserError
 from hpc.plan.plan import build
 from hpc.run.paths import RunPaths
-from stockpred.config.base import schema
+from stockpred.config import schema
 from stockpred.config.forecast import ForecastExperiment
 from stockpred.learners.supervised import Supervised
 from stockpred.tasks.forecast import task
