@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -15,16 +15,23 @@ from torch.utils import _pytree as pytree
 class Payload:
     """One batch as the loader gave it: tuples, lists and dicts of tensors and other values.
 
-    It moves as a tensor does, which is all that the core asks of the values of a batch.
+    It moves as a tensor does, which is all that the core asks of the values of a batch. ``part`` is the
+    micro-batch's number among those of its step; one that does not count repeats another. ``content`` None
+    marks the end of an epoch.
     """
 
     content: Any
+    part: int = 0
+    counts: bool = True
 
     def to(self, device: torch.device, *, non_blocking: bool = False) -> Payload:
-        return Payload(pytree.tree_map_only(Tensor, lambda x: x.to(device, non_blocking=non_blocking), self.content))
+        def moved(tensor: Tensor) -> Tensor:
+            return tensor.to(device, non_blocking=non_blocking)
+
+        return replace(self, content=pytree.tree_map_only(Tensor, moved, self.content))
 
     def pin_memory(self) -> Payload:
-        return Payload(pytree.tree_map_only(Tensor, Tensor.pin_memory, self.content))
+        return replace(self, content=pytree.tree_map_only(Tensor, Tensor.pin_memory, self.content))
 
     @property
     def num_samples(self) -> int:

@@ -6,6 +6,7 @@ for taking a training along; torch loads them with ``weights_only=True``.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from collections.abc import Mapping
@@ -39,6 +40,12 @@ class EpochCheckpoint:
     optimizer_state_dict: Mapping[str, Any]
     scheduler_state_dict: Mapping[str, Any] | None = None
     history: History = field(default_factory=dict)
+    sha256: str | None = None
+    """Of the file that it was read from; not written into it."""
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        return {"epoch": self.epoch, "sha256": self.sha256}
 
 
 def path_of(folder: Path, epoch: int) -> Path:
@@ -50,7 +57,7 @@ def save(folder: Path, content: EpochCheckpoint, *, keep: int) -> None:
     path = path_of(folder, content.epoch)
     aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with aside.open("wb") as file:
-        torch.save(dict(vars(content)), file)
+        torch.save({name: value for name, value in vars(content).items() if name != "sha256"}, file)
         file.flush()
         os.fsync(file.fileno())
     aside.replace(path)
@@ -78,8 +85,9 @@ def load(path: Path) -> EpochCheckpoint:
             where=str(path),
             fix="give a checkpoint_epoch_N.pt",
         )
-    known = EpochCheckpoint.__dataclass_fields__
-    return EpochCheckpoint(**{key: value for key, value in content.items() if key in known})
+    known = {key: value for key, value in content.items() if key in EpochCheckpoint.__dataclass_fields__}
+    with path.open("rb") as file:
+        return EpochCheckpoint(**known, sha256=hashlib.file_digest(file, "sha256").hexdigest())
 
 
 def load_weights(model: nn.Module, weights: Mapping[str, Any], where: Path) -> None:

@@ -21,7 +21,7 @@ NOT_OF_AN_EXPERIMENT = ("extends", "presets")
 class Config(Mapping[str, Any]):
     """The values of a YAML file, read by attribute or by key; sections are ``Config`` themselves.
 
-    Numbers, ``true`` and ``false`` are converted, every other word stays as it was typed: a ticker ON is "ON".
+    Numbers, ``true`` and ``false`` are converted, every other word stays as typed: a ticker ON is "ON".
     """
 
     def __init__(self, tree: dict[str, Tree], path: Path) -> None:

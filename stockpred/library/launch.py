@@ -13,6 +13,7 @@ import sys
 import tempfile
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -81,7 +82,7 @@ def _start(folder: Path, placement: Placement, local: int) -> subprocess.Popen[b
         "WORLD_SIZE": str(placement.world_size),
         "LOCAL_RANK": str(local),
         "LOCAL_WORLD_SIZE": str(placement.num_ranks),
-        "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path),
+        "PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path),
     }
     environ.setdefault("OMP_NUM_THREADS", str(max(1, num_cores() // placement.num_ranks)))
     command = [sys.executable, "-m", "stockpred.library.rank", str(folder)]
@@ -140,14 +141,12 @@ def _end_with_parent() -> None:
 
 
 def _leave_error(folder: Path, row: Mapping[str, Any]) -> int:
-    rank = os.environ["LOCAL_RANK"]
-    records.write_json(folder / f"error_{rank}.json", {**row, "time": time.time(), "rank": os.environ["RANK"]})
+    path = folder / f"error_{os.environ['LOCAL_RANK']}.json"
+    records.write_json(path, {**row, "time": time.time(), "rank": os.environ["RANK"]})
     return int(row["exit_code"])
 
 
 def _trace() -> str:
-    import traceback
-
     return traceback.format_exc()
 
 

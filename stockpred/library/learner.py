@@ -3,64 +3,116 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 from hpc.base.errors import UserError
+from stockpred.config.base import TrainingConfig
 from stockpred.library.batches import Payload
+from stockpred.library.epochs import EpochEnd
+from stockpred.library.optimizer import SuppliedOptimizer
 from stockpred.library.wrappers import unwrapped
-from stockpred.train.learner import Batch, Metrics, Networks
+from stockpred.train.learner import Batch, Direction, Evaluation, Learner, Networks
+from stockpred.train.optim import Precision
 
 Criterion = Callable[[Any, Any], Tensor]
 LOSS = "loss"
+TRAIN_LOSS, VAL_LOSS = "train_loss", "val_loss"
 
 
-class SuppliedModel:
+class SuppliedModel(Learner):
     """One network, ``model``, whose loss is a criterion's, or its own where there is no criterion.
 
     With a criterion the loader gives (inputs, targets) and the loss is ``criterion(model(inputs), targets)``.
     Without one, ``model(batch)`` gives ``{'loss': ...}``. Either is a mean over the samples of the batch.
     """
 
-    def __init__(self, model: nn.Module, criterion: Criterion | None) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        criterion: Criterion | None,
+        optimizer: Callable[[Precision, torch.device], SuppliedOptimizer],
+        epoch_end: EpochEnd,
+        *,
+        is_validated: bool,
+    ) -> None:
         self.networks: dict[str, nn.Module] = {"model": unwrapped(model)}
-        self.wrappers: dict[str, nn.Module] = (
-            {"model": model} if isinstance(model, DataParallel | DistributedDataParallel) else {}
-        )
+        is_wrapped = isinstance(model, DataParallel | DistributedDataParallel)
+        self.wrappers = {"model": model} if is_wrapped else {}
         self.criterion = criterion
+        self.new_optimizer = optimizer
+        self.epoch_end = epoch_end
+        names = (VAL_LOSS, TRAIN_LOSS) if is_validated else (TRAIN_LOSS,)
+        self.metrics: Mapping[str, Direction] = dict.fromkeys(names, cast(Direction, "min"))
+        self.losses: dict[int, Tensor] = {}
+        """By part: the sum of its samples' losses since the last evaluation, and their number."""
+
+    def make_optimizer(
+        self, name: str, settings: TrainingConfig, precision: Precision, device: torch.device
+    ) -> SuppliedOptimizer:
+        del name, settings
+        if isinstance(self.criterion, nn.Module):
+            self.criterion.to(device)  # class weights and their like
+        self.optimizer = self.new_optimizer(precision, device)
+        return self.optimizer
 
     def updates(self, batch: Batch, networks: Networks, step: int) -> Iterator[tuple[str, Tensor]]:
         del step
-        loss = self._loss(networks.synced("model"), batch)
+        payload = _payload(batch)
+        loss = self._loss(networks.synced("model"), payload)
+        if payload.counts:
+            self._remember(payload, loss.detach())
         yield "model", loss * batch["loss_weight"]
 
-    def evaluate(self, batch: Batch, networks: Networks) -> Metrics:
-        """Return ``loss``, the mean over the validation samples."""
-        payload: Any = batch["payload"]
-        loss = self._loss(networks.local("model"), batch)
+    def evaluate(self, batch: Batch, networks: Networks) -> Evaluation:
+        """Return the loss of a validation batch, or for an empty one what training lost since the last time."""
+        payload = _payload(batch)
+        if payload.content is None:
+            lost = sum(self.losses.pop(part) for part in sorted(self.losses))
+            return Evaluation({TRAIN_LOSS: (lost[0], lost[1])} if isinstance(lost, Tensor) else {})
+        loss = self._loss(networks.local("model"), payload)
         num_samples = torch.full_like(loss, payload.num_samples)
-        return {LOSS: (loss * num_samples, num_samples)}
+        return Evaluation({VAL_LOSS: (loss * num_samples, num_samples)})
 
-    def to(self, device: torch.device) -> None:
-        """Bring what the criterion holds, such as class weights, to the device."""
-        if isinstance(self.criterion, nn.Module):
-            self.criterion.to(device)
+    def after_evaluation(self, step: int, metrics: Mapping[str, float]) -> None:
+        self.epoch_end(step, metrics, self.networks["model"], self.optimizer)
 
     def state_dict(self) -> dict[str, Any]:
-        return {}
+        return self.epoch_end.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        assert not state
+        self.epoch_end.load_state_dict(state)
 
-    def _loss(self, model: nn.Module, batch: Batch) -> Tensor:
-        payload: Payload = batch["payload"]  # type: ignore[assignment]
+    def part_state(self, part: int) -> Any:
+        return self.losses.get(part)
+
+    def load_part_state(self, part: int, state: Any) -> None:
+        self.losses.pop(part, None)
+        if state is not None:
+            self.losses[part] = state
+
+    def _remember(self, payload: Payload, loss: Tensor) -> None:
+        """Add up without waiting for the device."""
+        kind = torch.float32 if loss.device.type == "mps" else torch.float64
+        number = torch.full_like(loss, payload.num_samples, dtype=kind)
+        new = torch.stack([loss.to(kind) * number, number])
+        before = self.losses.get(payload.part)
+        self.losses[payload.part] = new if before is None else before.to(new.device) + new
+
+    def _loss(self, model: nn.Module, payload: Payload) -> Tensor:
         if self.criterion is None:
             return _own_loss(model(payload.content))
         inputs, targets = _pair(payload.content)
         return _scalar(self.criterion(model(inputs), targets))
+
+
+def _payload(batch: Batch) -> Payload:
+    payload: Any = batch["payload"]
+    assert isinstance(payload, Payload)
+    return payload
 
 
 def _pair(content: Any) -> tuple[Any, Any]:
@@ -87,5 +139,5 @@ def _own_loss(output: Any) -> Tensor:
 
 
 def _scalar(loss: Tensor) -> Tensor:
-    """Return one number; several come from the GPUs of ``DataParallel``, or from a criterion without a mean."""
+    """Return one number; ``DataParallel`` gives one per GPU, a criterion may give one per sample."""
     return loss if loss.ndim == 0 else loss.mean()

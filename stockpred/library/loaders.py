@@ -161,8 +161,9 @@ class Order:
 
     def _drawn(self, epoch: int) -> list[Indices]:
         for sampler in (self.sampler, getattr(self.sampler, "sampler", None)):
-            if hasattr(sampler, "set_epoch"):
-                sampler.set_epoch(epoch)
+            set_epoch = getattr(sampler, "set_epoch", None)
+            if set_epoch is not None:
+                set_epoch(epoch)
         with seeded(random_key(self.seed, "order", epoch)):
             return list(self.sampler)
 
@@ -236,8 +237,10 @@ def _length(loader: Loader) -> int:
 
 def _rebuilt(loader: DataLoader[Any], positions: Positions) -> DataLoader[Any]:
     """Return the same loader over given positions; whatever else the person chose stays."""
-    how = "batch_sampler" if loader.batch_sampler is not None else "sampler"
-    order: dict[str, Any] = {how: positions} if how == "batch_sampler" else {how: positions, "batch_size": None}
+    is_batched = loader.batch_sampler is not None
+    order: dict[str, Any] = (
+        {"batch_sampler": positions} if is_batched else {"sampler": positions, "batch_size": None}
+    )
     return DataLoader(
         Keyed(loader.dataset),
         **order,
@@ -255,18 +258,18 @@ def _rebuilt(loader: DataLoader[Any], positions: Positions) -> DataLoader[Any]:
 
 def _whole_sampler(loader: DataLoader[Any]) -> Any:
     """Return what gives the batches of all ranks: a ``DistributedSampler`` would give one rank's share."""
-    sampler = loader.sampler if loader.batch_sampler is None else getattr(loader.batch_sampler, "sampler", None)
+    own: Any = loader.sampler if loader.batch_sampler is None else loader.batch_sampler
+    sampler = own if loader.batch_sampler is None else getattr(own, "sampler", None)
     if not hasattr(sampler, "num_replicas"):
-        return loader.sampler if loader.batch_sampler is None else loader.batch_sampler
+        return own
     if type(sampler) is not DistributedSampler:
         raise UserError(
             f"the loader's {type(sampler).__name__} gives each rank a share of its own choice",
             where="train_loader",
-            fix="give the loader of all samples, or torch's DistributedSampler: batches are dealt out to the ranks",
+            fix="give the loader of all samples, or torch's DistributedSampler: ranks share out the batches",
         )
-    whole = DistributedSampler(
-        loader.dataset, num_replicas=1, rank=0, shuffle=sampler.shuffle, seed=sampler.seed
-    )
+    shuffle, seed = sampler.shuffle, sampler.seed
+    whole: Any = DistributedSampler(loader.dataset, num_replicas=1, rank=0, shuffle=shuffle, seed=seed)
     if loader.batch_sampler is None:
         return whole
     assert loader.batch_size is not None

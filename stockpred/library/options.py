@@ -14,12 +14,18 @@ Backend = Literal["auto", "nccl", "gloo"]
 Compression = Literal["none", "bf16", "powersgd"]
 Parallel = Literal["ddp", "data_parallel"]
 NEVER = 10**9
-POSITIVE = ("gradient_accumulation_steps", "num_nodes", "gpus_per_node", "save_frequency", "keep_n_checkpoints")
+AT_LEAST_1 = (
+    "gradient_accumulation_steps",
+    "num_nodes",
+    "gpus_per_node",
+    "save_frequency",
+    "keep_n_checkpoints",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
 class DistributedConfig:
-    """What ``DistributedTrainer`` and ``launch_distributed_training`` do; README and docs/library.md explain it.
+    """What ``DistributedTrainer`` and ``launch_distributed_training`` do (docs/library.md has a table).
 
     ``gpus_per_node`` counts processes: one for each GPU, on a CPU as many as are asked for; None takes the
     visible GPUs. ``save_frequency`` counts epochs. ``checkpoint_every_s`` is for the checkpoints within an
@@ -68,7 +74,7 @@ class DistributedConfig:
     def _wrong_numbers(self) -> list[UserError]:
         return [
             UserError(f"{name} is {value}", where=f"DistributedConfig.{name}", fix="give at least 1")
-            for name in POSITIVE
+            for name in AT_LEAST_1
             if (value := getattr(self, name)) is not None and value < 1
         ]
 

@@ -14,8 +14,8 @@ from hpc.base.errors import UserError
 from stockpred.library.options import DistributedConfig
 
 HOW_BY_HAND = (
-    "on each node set MASTER_ADDR and MASTER_PORT to those of the first node, WORLD_SIZE to the number of all "
-    "processes and RANK to the rank of the node's first process, or start with torchrun or srun"
+    "on each node set MASTER_ADDR and MASTER_PORT to those of the first node, WORLD_SIZE to the number of "
+    "all processes and RANK to the rank of the node's first process, or start with torchrun or srun"
 )
 
 
@@ -68,13 +68,13 @@ def _is_started_rank(environ: Mapping[str, str]) -> bool:
 
 def _by_hand(config: DistributedConfig, environ: Mapping[str, str], num_ranks: int) -> Placement:
     """Return the ranks of this node, whose first process has the rank that the person set."""
+    if num_ranks == 1:
+        return Placement(Role.RANK)
     first, world_size = int(environ["RANK"]), config.num_nodes * num_ranks
     claimed = int(environ.get("WORLD_SIZE", world_size))
-    if num_ranks == 1 and config.num_nodes == 1:
-        return Placement(Role.RANK)
     if claimed != world_size:
         raise UserError(
-            f"WORLD_SIZE is {claimed}, but {config.num_nodes} nodes with {num_ranks} processes each make {world_size}",
+            f"WORLD_SIZE is {claimed}, but {config.num_nodes} nodes x {num_ranks} processes make {world_size}",
             where="WORLD_SIZE",
             fix=f"set WORLD_SIZE={world_size}, or num_nodes and gpus_per_node to what there is",
         )

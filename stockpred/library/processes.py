@@ -18,6 +18,7 @@ import torch
 import torch.distributed as dist
 
 from hpc.base.errors import ExitCode, UserError
+from hpc.run import jobenv
 from hpc.run.jobenv import JobEnv
 from hpc.run.paths import RunPaths
 from stockpred.library.options import Backend
@@ -35,6 +36,7 @@ def setup_distributed(
     backend: Backend = "auto",
     device: Device = "auto",
     timeout_s: float = distributed.COLLECTIVE_TIMEOUT_S,
+    nccl_debug: str | None = None,
     meeting_place: Path | None = None,
 ) -> torch.device:
     """Join this process to its ranks; return its device.
@@ -46,14 +48,24 @@ def setup_distributed(
     """
     _refuse_backend(backend)
     env = environment(rank, world_size)
+    if nccl_debug is not None:
+        os.environ["NCCL_DEBUG"] = nccl_debug
+    torch.set_num_threads(distributed.num_threads(env))
     chosen = choose_device(device, env)
     # DDP imports this; once the group exists, that would put the group into default arguments for ever.
     importlib.import_module("torch._dynamo")
     if "MASTER_ADDR" in os.environ:
         _meet_at_address(env, backend, timeout_s)
     else:
-        place = RunPaths(meeting_place or _place_of_parent())
-        distributed.meet(env, place, backends(backend), timeout_s=timeout_s)
+        distributed.connect(
+            env,
+            chosen,
+            "auto" if device == "auto" else chosen.type,
+            RunPaths(meeting_place or _place_of_parent()),
+            timeout_s=distributed.SETUP_TIMEOUT_S,
+            collective_timeout_s=timeout_s,
+            nccl=backend != "gloo",
+        )
     atexit.register(cleanup_distributed)
     return chosen
 
@@ -64,19 +76,26 @@ def cleanup_distributed() -> None:
         distributed.take_apart(None)
 
 
-def current_group(device: Device) -> Group:
-    """Return this process's place in the group that it is in; a world of one where there is none."""
-    if not dist.is_initialized():
-        env = JobEnv.read({})
-        return Group(env, choose_device(device, env))
+def current_group(device: Device, *, alone: bool = False) -> Group:
+    """Return this process's place in its process group; a world of one where there is none, or if ``alone``.
+
+    Collective where there is a group.
+    """
+    if alone or not dist.is_initialized():
+        env = JobEnv.read({name: value for name, value in os.environ.items() if name == jobenv.DEADLINE})
+        return _at_work(Group(env, choose_device(device, env)))
     env = _environment_of_group()
     chosen = choose_device(device, env)
     control = None if _talks_on_cpu() else dist.new_group(backend="gloo")
-    group = Group(env, chosen, control=control)
-    names = group.gather(distributed.name_gpu(chosen))
-    wanted = str(device) if device == "auto" else chosen.type
-    own, warning = distributed.own_device(chosen, wanted, names)
-    return Group(env, own, warning, control)
+    names = Group(env, chosen, control=control).gather(distributed.name_gpu(chosen))
+    own, warning = distributed.own_device(chosen, "auto" if device == "auto" else chosen.type, names)
+    return _at_work(Group(env, own, warning, control))
+
+
+def _at_work(group: Group) -> Group:
+    if group.device.type == "cuda":
+        torch.cuda.set_device(group.device)
+    return group
 
 
 def environment(
@@ -94,9 +113,10 @@ def environment(
             fix="give rank and world_size, set RANK and WORLD_SIZE, or start with torchrun or srun",
         )
     if "RANK" in environ and "LOCAL_WORLD_SIZE" not in environ:
-        num_gpus = torch.cuda.device_count()
-        environ["LOCAL_WORLD_SIZE"] = str(min(int(environ["WORLD_SIZE"]), num_gpus or int(environ["WORLD_SIZE"])))
-        environ.setdefault("LOCAL_RANK", str(int(environ["RANK"]) % int(environ["LOCAL_WORLD_SIZE"])))
+        num_ranks, num_gpus = int(environ["WORLD_SIZE"]), torch.cuda.device_count()
+        num_local = min(num_ranks, num_gpus or num_ranks)
+        environ["LOCAL_WORLD_SIZE"] = str(num_local)
+        environ.setdefault("LOCAL_RANK", str(int(environ["RANK"]) % num_local))
     return JobEnv.read(environ)
 
 
@@ -140,7 +160,9 @@ def _refuse_backend(backend: str) -> None:
 def _meet_at_address(env: JobEnv, backend: Backend, timeout_s: float) -> None:
     address, port = os.environ["MASTER_ADDR"], os.environ.get("MASTER_PORT")
     if port is None:
-        raise UserError("MASTER_ADDR is set, but MASTER_PORT is not", fix="set it to a free port of that host")
+        raise UserError(
+            "MASTER_ADDR is set, but MASTER_PORT is not", fix="set it to a free port of that host"
+        )
     try:
         dist.init_process_group(
             backends(backend), rank=env.rank, world_size=env.world_size, timeout=timedelta(seconds=timeout_s)
@@ -149,7 +171,7 @@ def _meet_at_address(env: JobEnv, backend: Backend, timeout_s: float) -> None:
         raise UserError(
             f"rank {env.rank} of {env.world_size} has not met the others: {str(error).splitlines()[0]}",
             where=f"{address}:{port}",
-            fix="see whether every rank has started, whether rank 0 is on MASTER_ADDR and MASTER_PORT is free",
+            fix="see whether every rank has started, rank 0 is on MASTER_ADDR and MASTER_PORT is free there",
             exit_code=ExitCode.FAILED,
         ) from error
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any, cast
+from dataclasses import dataclass, replace
+from typing import cast
 
 import torch
 
@@ -38,8 +38,8 @@ class Share:
 class LoaderStream:
     """A loader as the core's stream, and another for validation.
 
-    Each batch is a dict: ``payload`` is what the loader gave, ``loss_weight`` the factor by which the mean loss
-    of this part counts in the mean over parts. Steps are read in rising order.
+    Each batch is a dict: ``payload`` is what the loader gave, ``loss_weight`` the factor by which the mean
+    loss of this part counts in the mean over parts. Steps are read in rising order.
     """
 
     def __init__(self, training: Epochs, validation: Epochs | None, share: Share) -> None:
@@ -60,12 +60,14 @@ class LoaderStream:
         assert (num_parts, part_size) == (self.share.num_parts, 1)
         if step != self._step:
             self._read(step)
-        weight = torch.tensor(self._weight(step, part))
-        return cast(Batch, {"payload": self._payloads[part], "loss_weight": weight})
+        weight = self._weight(step, part)
+        payload = replace(self._payloads[part], part=part, counts=weight > 0.0)
+        return cast(Batch, {"payload": payload, "loss_weight": torch.tensor(weight)})
 
     def evaluation(self, part: int, num_parts: int, batch_size: int) -> Iterator[Batch]:
-        """Yield every ``num_parts``-th batch of the validation loader."""
+        """Yield the end of the epoch, then every ``num_parts``-th batch of the validation loader."""
         del batch_size
+        yield cast(Batch, {"payload": Payload(None)})
         if self.validation is None:
             return
         for payload in self.validation.read(0, range(part, self.validation.num_batches, num_parts)):
@@ -89,7 +91,7 @@ class LoaderStream:
         return min(within * self.share.num_parts + part, self.training.num_batches - 1)
 
     def _weight(self, step: int, part: int) -> float:
-        """Return parts x (samples of this part) / (samples of the step); batches count alike where sizes are unknown."""
+        """Return parts x samples of this part / samples of the step; alike where sizes are unknown."""
         epoch, within = divmod(step, self.steps_per_epoch)
         first = within * self.share.num_parts
         real = range(first, min(first + self.share.num_parts, self.training.num_batches))

@@ -43,16 +43,22 @@ SIGNS_OF_LATENESS = ("timed out", "timeout")
 SIGNS_OF_A_LOST_PEER = ("gloo", "nccl", "connection closed", "connection reset", "broken pipe", "socket")
 
 
+class LostContact(UserError):
+    """Another rank is gone; its own log tells why."""
+
+
 @dataclass(frozen=True)
 class Group:
     """This process among its ranks; a world of one needs no process group.
 
-    ``warning`` says what a reader of the run must know about the device.
+    ``warning`` says what a reader of the run must know about the device. ``control`` is the process group
+    that numbers on the CPU travel by, where the default one has no way for them.
     """
 
     env: JobEnv
     device: torch.device
     warning: str | None = None
+    control: dist.ProcessGroup | None = None
 
     @property
     def rank(self) -> int:
@@ -71,7 +77,7 @@ class Group:
         if self.world_size == 1:
             return values
         tensor = torch.tensor(values, dtype=torch.float64)
-        dist.all_reduce(tensor, op=dist.ReduceOp.MAX)
+        dist.all_reduce(tensor, op=dist.ReduceOp.MAX, group=self.control)
         return [float(value) for value in tensor]
 
     def gather_floats(self, values: list[float]) -> list[list[float]]:
@@ -80,7 +86,7 @@ class Group:
             return [values]
         mine = torch.tensor(values, dtype=torch.float64)
         ranks = [torch.empty_like(mine) for _ in range(self.world_size)]
-        dist.all_gather(ranks, mine)
+        dist.all_gather(ranks, mine, group=self.control)
         return [rank.tolist() for rank in ranks]
 
     def gather(self, value: Any) -> list[Any]:
@@ -88,7 +94,7 @@ class Group:
         if self.world_size == 1:
             return [value]
         values: list[Any] = [None] * self.world_size
-        dist.all_gather_object(values, value)
+        dist.all_gather_object(values, value, group=self.control)
         return values
 
     def from_main(self, value: Any) -> Any:
@@ -96,7 +102,7 @@ class Group:
         if self.world_size == 1:
             return value
         values = [value]
-        dist.broadcast_object_list(values, src=0, device=torch.device("cpu"))
+        dist.broadcast_object_list(values, src=0, group=self.control, device=torch.device("cpu"))
         return values[0]
 
     def broadcast(self, tensor: torch.Tensor) -> None:
@@ -120,23 +126,33 @@ def joined(
     if env.world_size == 1:
         yield _settled(env, device, settings.device, [name_gpu(device)])
         return
-    group = _connect(env, device, settings.device, paths, timeout_s)
+    group = connect(env, device, settings.device, paths, timeout_s=timeout_s)
     try:
-        yield group
-        dist.barrier()
+        with lost_peers_explained(env, paths):
+            yield group
+            dist.barrier()
+    except LostContact:
+        raise  # a thread may wait for the lost rank: the group is left as it is
     except UserError as error:
-        _take_apart(error)
+        take_apart(error)
         raise
+    take_apart(None)
+
+
+@contextmanager
+def lost_peers_explained(env: JobEnv, paths: RunPaths) -> Iterator[None]:
+    """Raise LostContact in the place of what torch says when another rank is gone."""
+    try:
+        yield
     except RuntimeError as error:
         if not _is_lost_peer(error):
             raise
-        raise UserError(
+        raise LostContact(
             f"rank {env.rank} lost contact with another rank: {str(error).splitlines()[0]}",
             where=str(paths.logs),
             fix="read the other ranks' logs for the first error; the run continues from its last checkpoint",
             exit_code=ExitCode.FAILED,
         ) from error
-    _take_apart(None)
 
 
 def choose_device(wanted: str, env: JobEnv) -> torch.device:
@@ -240,7 +256,20 @@ def make_exact() -> None:
     torch.backends.cudnn.benchmark = False
 
 
-def _connect(env: JobEnv, device: torch.device, wanted: str, paths: RunPaths, timeout_s: float) -> Group:
+def connect(
+    env: JobEnv,
+    device: torch.device,
+    wanted: str,
+    paths: RunPaths,
+    *,
+    timeout_s: float,
+    collective_timeout_s: float = COLLECTIVE_TIMEOUT_S,
+    nccl: bool = True,
+) -> Group:
+    """Form the process group with the ranks that share ``paths``; return this rank's place in it.
+
+    Raises UserError when they do not find each other within ``timeout_s``.
+    """
     if env.num_nodes == 1 and "lo" in (name for _, name in socket.if_nameindex()):
         # A host name that resolves to an unreachable address must not matter to ranks of one host.
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
@@ -255,13 +284,13 @@ def _connect(env: JobEnv, device: torch.device, wanted: str, paths: RunPaths, ti
         everyone = [f"rank_{rank}" for rank in range(env.world_size)]
         store.wait(everyone, timedelta(seconds=max(1.0, deadline - time.monotonic())))
         group = _settled(env, device, wanted, [json.loads(store.get(rank)) for rank in everyone])
-        is_cuda = group.device.type == "cuda"
+        is_cuda = group.device.type == "cuda" and nccl
         dist.init_process_group(
             "cpu:gloo,cuda:nccl" if is_cuda else "gloo",
             store=store,
             rank=env.rank,
             world_size=env.world_size,
-            timeout=timedelta(seconds=COLLECTIVE_TIMEOUT_S),
+            timeout=timedelta(seconds=collective_timeout_s),
             device_id=group.device if is_cuda else None,
         )
         dist.barrier()
@@ -277,7 +306,7 @@ def _settled(env: JobEnv, device: torch.device, wanted: str, gpus: Sequence[str 
     return group
 
 
-def _take_apart(error: BaseException | None) -> None:
+def take_apart(error: BaseException | None) -> None:
     """End the group and its threads: one that outlives the interpreter aborts the process.
 
     What holds the group are DDP's cycles, and the frames of an error on its way up. After a lost peer this is

@@ -1,0 +1,74 @@
+"""What happens at the end of an epoch: the history grows, the scheduler steps, a checkpoint is due."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from hpc.base.errors import UserError
+from stockpred.library import checkpoints
+from stockpred.library.checkpoints import EpochCheckpoint, History
+from stockpred.library.optimizer import SuppliedOptimizer
+
+
+class EpochEnd:
+    """Called on every rank when an epoch is over; what it remembers is part of each checkpoint.
+
+    ``folder`` is where ``checkpoint_epoch_N.pt`` go, None on ranks that write none. ``check_lease`` raises
+    where another process holds that folder.
+    """
+
+    def __init__(
+        self,
+        history: History,
+        *,
+        num_batches: int,
+        steps_per_epoch: int,
+        folder: Path | None,
+        every: int,
+        keep: int,
+        check_lease: Callable[[], None],
+    ) -> None:
+        self.history = {name: list(values) for name, values in history.items()}
+        self.num_batches, self.steps_per_epoch = num_batches, steps_per_epoch
+        self.folder, self.every, self.keep, self.check_lease = folder, every, keep, check_lease
+
+    def __call__(
+        self, step: int, metrics: Mapping[str, float], model: nn.Module, optimizer: SuppliedOptimizer
+    ) -> None:
+        """Close the epoch that ended with ``step`` finished steps."""
+        epoch = step // self.steps_per_epoch
+        row = {"epoch": epoch, **metrics, "lr": optimizer.lr}
+        for name, value in row.items():
+            self.history.setdefault(name, []).append(value)
+        optimizer.end_epoch(metrics.get("val_loss", metrics["train_loss"]))
+        if self.folder is not None and epoch % self.every == 0:
+            self.check_lease()
+            checkpoints.save(self.folder, self._content(epoch, model, optimizer), keep=self.keep)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"history": self.history, "num_batches": self.num_batches}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take the history up; raise UserError where an epoch had another number of batches."""
+        if state["num_batches"] != self.num_batches:
+            raise UserError(
+                f"the epochs of this training have {state['num_batches']} batches, now the loader gives "
+                f"{self.num_batches}",
+                where="train_loader",
+                fix="give the same data and batch_size, or another checkpoint_dir",
+            )
+        self.history = {name: list(values) for name, values in state["history"].items()}
+
+    def _content(self, epoch: int, model: nn.Module, optimizer: SuppliedOptimizer) -> EpochCheckpoint:
+        scheduler = optimizer.scheduler
+        return EpochCheckpoint(
+            epoch=epoch,
+            model_state_dict=model.state_dict(),
+            optimizer_state_dict=optimizer.optimizer.state_dict(),
+            scheduler_state_dict=scheduler.state_dict() if scheduler else None,
+            history=self.history,
+        )
