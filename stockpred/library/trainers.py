@@ -222,4 +222,3 @@ def _take_over(supplied: Supplied, result: dict[str, Any]) -> History:
         supplied.scheduler.load_state_dict(result["scheduler"])
     history: History = result["history"]
     return history
-
