@@ -139,7 +139,11 @@ class SelectionConfig(Section):
 
 
 class TrainingConfig(Section):
-    """What the shared core needs; ``batch_size`` counts samples per rank and micro-batch."""
+    """What the shared core needs; ``batch_size`` counts samples per rank and micro-batch.
+
+    ``lr_batch`` is the joint batch that the learning rates were found with; they grow in proportion to
+    another one. None takes them as they are.
+    """
 
     seed: int
     epochs: PositiveInt
@@ -164,8 +168,20 @@ class TrainingConfig(Section):
     keep_checkpoints: PositiveInt
     compile: bool
     exact: bool
+    parallel: Literal["ddp", "data_parallel"]
+    gradient_checkpointing: bool
+    gradient_compression: Literal["none", "bf16", "powersgd"]
+    lr_batch: PositiveInt | None
+    collective_timeout_s: PositiveFloat
+    nccl_debug: Literal["VERSION", "WARN", "INFO", "TRACE"] | None
     tensorboard: bool
     min_step_s: Annotated[float, Field(ge=0.0)]
+
+    @model_validator(mode="after")
+    def _warms_up_to_a_scaled_rate(self) -> Self:
+        if self.lr_batch is not None and self.warmup_fraction == 0.0:
+            raise ValueError("lr_batch scales the learning rate, which needs a warm-up: set warmup_fraction")
+        return self
 
 
 class Experiment(Section):

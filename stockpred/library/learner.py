@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -37,8 +37,10 @@ class SuppliedModel(Learner):
         optimizer: Callable[[Precision, torch.device], SuppliedOptimizer],
         epoch_end: EpochEnd,
         *,
+        first_step: int,
         is_validated: bool,
     ) -> None:
+        self.first_step = first_step
         self.networks: dict[str, nn.Module] = {"model": unwrapped(model)}
         is_wrapped = isinstance(model, DataParallel | DistributedDataParallel)
         self.wrappers = {"model": model} if is_wrapped else {}
@@ -46,7 +48,7 @@ class SuppliedModel(Learner):
         self.new_optimizer = optimizer
         self.epoch_end = epoch_end
         names = (VAL_LOSS, TRAIN_LOSS) if is_validated else (TRAIN_LOSS,)
-        self.metrics: Mapping[str, Direction] = dict.fromkeys(names, cast(Direction, "min"))
+        self.metrics: Mapping[str, Direction] = dict.fromkeys(names, "min")
         self.losses: dict[int, Tensor] = {}
         """By part: the sum of its samples' losses since the last evaluation, and their number."""
 
@@ -68,7 +70,7 @@ class SuppliedModel(Learner):
         yield "model", loss * batch["loss_weight"]
 
     def evaluate(self, batch: Batch, networks: Networks) -> Evaluation:
-        """Return the loss of a validation batch, or for an empty one what training lost since the last time."""
+        """Return a validation batch's loss, or at the end of an epoch the loss of its training."""
         payload = _payload(batch)
         if payload.content is None:
             lost = sum(self.losses.pop(part) for part in sorted(self.losses))

@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from hpc.base.errors import UserError
-from stockpred.train.optim import Precision
+from stockpred.train.optim import NetworkOptimizer, Precision
 
 Scheduler = LRScheduler | ReduceLROnPlateau
 Interval = Literal["epoch", "step"]
@@ -39,7 +39,7 @@ class Ramp:
         return 1.0 + (self.scale - 1.0) * step / self.num_steps
 
 
-class SuppliedOptimizer:
+class SuppliedOptimizer(NetworkOptimizer):
     """An optimizer of any class over one network: scaled backward, clipping, step, scheduler."""
 
     def __init__(
@@ -67,8 +67,9 @@ class SuppliedOptimizer:
         """The rate of the first group in the next step."""
         return float(self.optimizer.param_groups[0]["lr"]) * self.ramp.factor(self.num_steps + 1)
 
-    def backward(self, loss: Tensor) -> None:
-        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+    def rate(self, step: int, total_steps: int) -> float:
+        del step, total_steps
+        return self.lr
 
     def apply(self, lr: float) -> Tensor:
         """Step with the gradients at hand; return their norm before clipping. The rate is the person's."""
@@ -87,9 +88,6 @@ class SuppliedOptimizer:
         """Step a scheduler that goes by epochs; ``loss`` is what ``ReduceLROnPlateau`` looks at."""
         if self.interval == "epoch":
             self._step_scheduler(loss)
-
-    def is_overflow_skipped(self) -> bool:
-        return bool(self.scaler.is_enabled())
 
     def state_dict(self) -> dict[str, Any]:
         return {

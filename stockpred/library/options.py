@@ -13,7 +13,6 @@ from stockpred.config.base import TrainingConfig
 Backend = Literal["auto", "nccl", "gloo"]
 Compression = Literal["none", "bf16", "powersgd"]
 Parallel = Literal["ddp", "data_parallel"]
-NEVER = 10**9
 AT_LEAST_1 = (
     "gradient_accumulation_steps",
     "num_nodes",
@@ -78,8 +77,11 @@ class DistributedConfig:
             if (value := getattr(self, name)) is not None and value < 1
         ]
 
-    def training(self, num_epochs: int) -> TrainingConfig:
-        """Return the core's settings; its unit of samples is one batch of the loader."""
+    def training(self, num_epochs: int, *, is_validated: bool) -> TrainingConfig:
+        """Return the core's settings; its unit of samples is one batch of the loader.
+
+        Without validation the last weights are the best. What concerns rates is the person's optimizer's.
+        """
         values: dict[str, Any] = {
             "seed": self.seed,
             "epochs": num_epochs,
@@ -93,15 +95,23 @@ class DistributedConfig:
             "beta1": 0.9,
             "beta2": 0.999,
             "gradient_clip": self.gradient_clip or 1.0,
+            "optimizers": {},
             "precision": "auto" if self.use_mixed_precision else "fp32",
             "device": "auto",
             "num_workers": 0,
-            "patience": NEVER,
+            "patience": "off",
+            "selection": {"metric": None if is_validated else "last", "first_step": 0},
             "evaluations_per_epoch": 1.0,
             "checkpoint_every_s": self.checkpoint_every_s,
             "keep_checkpoints": self.keep_n_checkpoints,
             "compile": self.compile,
             "exact": self.exact,
+            "parallel": self.parallel,
+            "gradient_checkpointing": self.gradient_checkpointing,
+            "gradient_compression": self.gradient_compression,
+            "lr_batch": None,
+            "collective_timeout_s": self.timeout_s,
+            "nccl_debug": self.nccl_debug,
             "tensorboard": False,
             "min_step_s": 0.0,
         }

@@ -74,7 +74,7 @@ def _by_hand(config: DistributedConfig, environ: Mapping[str, str], num_ranks: i
     claimed = int(environ.get("WORLD_SIZE", world_size))
     if claimed != world_size:
         raise UserError(
-            f"WORLD_SIZE is {claimed}, but {config.num_nodes} nodes x {num_ranks} processes make {world_size}",
+            f"WORLD_SIZE is {claimed}, but num_nodes x gpus_per_node is {config.num_nodes} x {num_ranks}",
             where="WORLD_SIZE",
             fix=f"set WORLD_SIZE={world_size}, or num_nodes and gpus_per_node to what there is",
         )

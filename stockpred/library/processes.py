@@ -22,7 +22,7 @@ from hpc.run import jobenv
 from hpc.run.jobenv import JobEnv
 from hpc.run.paths import RunPaths
 from stockpred.library.options import Backend
-from stockpred.train import distributed
+from stockpred.train import devices, distributed
 from stockpred.train.distributed import Group
 
 Device = str | int | torch.device
@@ -35,7 +35,7 @@ def setup_distributed(
     *,
     backend: Backend = "auto",
     device: Device = "auto",
-    timeout_s: float = distributed.COLLECTIVE_TIMEOUT_S,
+    timeout_s: float = 600.0,
     nccl_debug: str | None = None,
     meeting_place: Path | None = None,
 ) -> torch.device:
@@ -50,7 +50,7 @@ def setup_distributed(
     env = environment(rank, world_size)
     if nccl_debug is not None:
         os.environ["NCCL_DEBUG"] = nccl_debug
-    torch.set_num_threads(distributed.num_threads(env))
+    torch.set_num_threads(devices.num_threads(env))
     chosen = choose_device(device, env)
     # DDP imports this; once the group exists, that would put the group into default arguments for ever.
     importlib.import_module("torch._dynamo")
@@ -87,8 +87,8 @@ def current_group(device: Device, *, alone: bool = False) -> Group:
     env = _environment_of_group()
     chosen = choose_device(device, env)
     control = None if _talks_on_cpu() else dist.new_group(backend="gloo")
-    names = Group(env, chosen, control=control).gather(distributed.name_gpu(chosen))
-    own, warning = distributed.own_device(chosen, "auto" if device == "auto" else chosen.type, names)
+    names = Group(env, chosen, control=control).gather(devices.name_gpu(chosen))
+    own, warning = devices.own_device(chosen, "auto" if device == "auto" else chosen.type, names)
     return _at_work(Group(env, own, warning, control))
 
 
@@ -126,7 +126,7 @@ def choose_device(wanted: Device, env: JobEnv) -> torch.device:
         wanted = f"cuda:{wanted}" if torch.cuda.is_available() else "cpu"
     name = str(wanted)
     if name in ("auto", "cuda", "mps"):
-        return distributed.choose_device(name, env)
+        return devices.choose_device(name, env)
     try:
         device = torch.device(name)
     except RuntimeError:

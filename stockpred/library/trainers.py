@@ -161,21 +161,19 @@ def launch_distributed_training(
     batch_size: int,
     learning_rate: float,
     criterion: Criterion | None = nn.functional.mse_loss,
-    optimizer_fn: Callable[..., Optimizer] = torch.optim.AdamW,
-    num_workers: int = 0,
 ) -> History:
-    """Train what ``model_fn`` makes on two datasets, on all ranks that ``config`` asks for.
+    """Train what ``model_fn`` makes on two datasets with AdamW, on all ranks that ``config`` asks for.
 
-    ``batch_size`` is that of one process. ``optimizer_fn(parameters, lr=...)`` makes the optimizer. The loss
-    is the mean squared error unless a criterion is given; with None it is what ``model(batch)`` gives.
-    Returns the history; the weights are in ``config.checkpoint_dir``.
+    ``batch_size`` is that of one process. The loss is the mean squared error unless a criterion is given;
+    with None it is what ``model(batch)`` gives. Returns the history; the weights are in
+    ``config.checkpoint_dir``.
     """
     torch.manual_seed(config.seed)
     model = model_fn()
-    loader = functools.partial(DataLoader, batch_size=batch_size, num_workers=num_workers)
+    loader = functools.partial(DataLoader, batch_size=batch_size)
     return DistributedTrainer(model, config).train(
         loader(train_dataset, shuffle=True),
-        optimizer_fn(model.parameters(), lr=learning_rate),
+        torch.optim.AdamW(model.parameters(), lr=learning_rate),
         criterion,
         num_epochs,
         val_loader=None if val_dataset is None else loader(val_dataset),

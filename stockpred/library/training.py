@@ -8,15 +8,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
 from torch.optim import Optimizer
 
 from hpc.base import records
-from hpc.base.errors import ExitCode, UserError
-from stockpred.library import checkpoints
+from hpc.base.errors import ExitCode
 from stockpred.library.checkpoints import EpochCheckpoint, History
 from stockpred.library.epochs import EpochEnd
 from stockpred.library.holding import Held, held
@@ -74,16 +72,17 @@ def _train(supplied: Supplied, config: DistributedConfig, holding: Held) -> Hist
     share = Share(group.rank, group.world_size, config.gradient_accumulation_steps)
     stream = _stream(supplied, config, share)
     epoch_end = _epoch_end(supplied, config, stream, holding)
+    first_step = supplied.start.epoch * stream.steps_per_epoch if supplied.start else 0
     learner = SuppliedModel(
         supplied.model,
         supplied.criterion,
         lambda precision, device: _optimizer(supplied, config, stream, precision, device),
         epoch_end,
+        first_step=first_step,
         is_validated=supplied.val_loader is not None,
     )
-    first_step = supplied.start.epoch * stream.steps_per_epoch if supplied.start else 0
     if group.is_main:
-        _go_back(holding, supplied.start, first_step)
+        _go_back(holding, supplied.start)
     outcome = core.train(
         learner=learner,
         stream=stream,
@@ -93,11 +92,10 @@ def _train(supplied: Supplied, config: DistributedConfig, holding: Held) -> Hist
         stop=holding.stop,
         ledger=holding.ledger,
         guard=holding.check_lease,
-        first_step=first_step,
     )
     if outcome is core.Outcome.CONTINUE_LATER:
         log.info("asked to stop: saved in %s; the same call goes on from there", holding.paths.root)
-        raise SystemExit(ExitCode.CONTINUE_LATER)
+        raise SystemExit(int(ExitCode.CONTINUE_LATER))
     return epoch_end.history
 
 
@@ -153,7 +151,7 @@ def _folder(config: DistributedConfig, group: Group) -> Iterator[Path]:
         yield Path(folder)
 
 
-def _go_back(holding: Held, start: EpochCheckpoint | None, first_step: int) -> None:
+def _go_back(holding: Held, start: EpochCheckpoint | None) -> None:
     """Drop what lies beyond the epoch that a person has loaded, the first time they go on from it."""
     record = holding.paths.root / STARTED_FROM
     if start is None or records.read_json_if_any(record) == start.identity:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from enum import StrEnum
-from typing import Any, Literal, TypeVar, cast
+from typing import Literal, TypeVar, cast
 
 import torch
 
@@ -28,10 +28,12 @@ from stockpred.train.optim import (
     choose_precision,
     learning_rate,
     refuse_unknown_networks,
+    scaled,
     settings_of,
 )
 from stockpred.train.prefetch import Prefetch
-from stockpred.train.saving import Progressed, Saver
+from stockpred.train.recompute import recompute_activations
+from stockpred.train.saving import Contents, Progressed, Saver
 from stockpred.train.tracking import MetricsLog, Progress, Tracker
 from stockpred.train.updater import Updater
 from stockpred.train.validation import Selection, validate
@@ -97,13 +99,14 @@ class Core:
         ledger: Ledger,
         guard: Guard,
     ) -> None:
+        self.cadence = Cadence.of(settings, stream.num_samples, group.world_size)
+        settings = scaled(settings, self.cadence.global_batch)
         self.learner, self.stream, self.settings = learner, stream, settings
         self.group, self.paths, self.stop, self.ledger, self.guard = group, paths, stop, ledger, guard
-        self.cadence = Cadence.of(settings, stream.num_samples, group.world_size)
         self.batches = Prefetch(
             self._stream_batches, num_workers=settings.num_workers, end=self.cadence.total_steps
         )
-        self.step = 0
+        self.step = learner.first_step
         self.warm_phases: set[str] = set()
         self.tracker = Tracker()
         self.metrics = MetricsLog(paths, guard, tensorboard=settings.tensorboard)
@@ -123,7 +126,7 @@ class Core:
         """Take up the newest complete checkpoint, else begin; histories are cut to its step."""
         found = self._on_main(self._find_checkpoint)
         if found.directory is not None:
-            saved = self.saver.load(found.directory, self.cadence.global_batch)
+            saved = self.saver.load(found.directory, self.cadence.global_batch, self.updater.compression)
             self.step, self.tracker = saved.step, saved.tracker
         if not self._on_main(lambda: self.saver.return_to_best(self.tracker, self._warn)):
             self.tracker = Tracker()
@@ -134,7 +137,7 @@ class Core:
         begin = time.monotonic()
         self._warm_up_phase()
         self.lrs = {
-            name: learning_rate(self.step + 1, self.cadence.total_steps, optimizer.settings)
+            name: optimizer.rate(self.step + 1, self.cadence.total_steps)
             for name, optimizer in self.optimizers.items()
         }
         batches = self._batches()
@@ -151,6 +154,7 @@ class Core:
         self._check_finite()
         validation = validate(self.learner, self.stream, self.updater, self.group, self.settings, self.step)
         self._select(validation)
+        self.learner.after_evaluation(self.step, validation)
         self.stop.measured("evaluate", time.monotonic() - begin)
         return validation
 
@@ -185,8 +189,8 @@ class Core:
         """Commit a checkpoint; no rank goes on, or leaves, before it is on disk."""
         begin = time.monotonic()
         self._check_finite()
-        parts = self.saver.gather_parts()
-        self._on_main(lambda: self._save(parts))
+        state = self.saver.gather(self.updater.compression)
+        self._on_main(lambda: self._save(state))
         seconds = time.monotonic() - begin
         self.stop.measured("save", seconds)
         self.saved_at = time.monotonic()
@@ -194,9 +198,9 @@ class Core:
             self._record("checkpoint", step=self.step, seconds=round(seconds, 3), reason=reason)
             self.progress.tick(self.step, self.tracker, is_last=reason != "periodic")
 
-    def _save(self, parts: Mapping[int, Any] | None) -> None:
+    def _save(self, gathered: Contents) -> None:
         self.metrics.sync()
-        self.saver.save(Progressed(self.step, self.cadence.global_batch, self.tracker), parts)
+        self.saver.save(Progressed(self.step, self.cadence.global_batch, self.tracker), gathered)
 
     def _warm_up_phase(self) -> None:
         """Settle the order in which DDP adds up before a phase's first step in this process."""
@@ -209,11 +213,12 @@ class Core:
             self.learner.load_part_state(part, state)
 
     def _row(self, validation: dict[str, float] | None) -> Row:
+        shared = learning_rate(self.step, self.cadence.total_steps, self.settings)
         row: Row = {
             "step": self.step,
             "epoch": self.cadence.epoch(self.step),
             "loss": self.progress.loss,
-            "lr": learning_rate(self.step, self.cadence.total_steps, self.settings),
+            "lr": shared if self.settings.optimizers else next(iter(self.lrs.values()), shared),
         }
         if self.settings.optimizers:
             row["network_lr"] = self.lrs
@@ -307,11 +312,13 @@ def prepare(
     precision = group.from_main(choose_precision(settings.precision, group.device))
     for network in learner.networks.values():
         network.to(group.device).train()
+        if settings.gradient_checkpointing:
+            recompute_activations(network)
         if settings.compile:
             network.compile()
     refuse_unknown_networks(settings, learner.networks)
     optimizers = {
-        name: NetworkOptimizer(network, settings_of(settings, name), precision, group.device)
+        name: learner.make_optimizer(name, settings_of(settings, name), precision, group.device)
         for name, network in learner.networks.items()
         if num_parameters(network)
     }

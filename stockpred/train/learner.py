@@ -5,10 +5,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
+
+from stockpred.config.base import TrainingConfig
+from stockpred.train.optim import NetworkOptimizer, Precision
 
 Batch = dict[str, Tensor]
 Names = str | tuple[str, ...]
@@ -83,6 +87,10 @@ class Learner(ABC):
 
     networks: dict[str, nn.Module]
     metrics: Mapping[str, Direction]
+    wrappers: Mapping[str, nn.Module] = MappingProxyType({})
+    """Networks that come wrapped in DDP or ``DataParallel`` already; the core does not wrap them again."""
+    first_step: int = 0
+    """The finished steps with which a training begins that has no checkpoint."""
 
     @abstractmethod
     def updates(self, batch: Batch, networks: Networks, step: int) -> Iterator[Update]:
@@ -111,6 +119,16 @@ class Learner(ABC):
     def after_step(self, step: int) -> None:
         """Do what follows all updates of ``step``, such as averaging weights; the same on every rank."""
         return
+
+    def after_evaluation(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Take note of what validation measured after ``step`` finished steps; called on every rank."""
+        return
+
+    def make_optimizer(
+        self, name: str, settings: TrainingConfig, precision: Precision, device: torch.device
+    ) -> NetworkOptimizer:
+        """Return the optimizer of a network that lies on ``device``: AdamW by ``settings``."""
+        return NetworkOptimizer(self.networks[name], settings, precision, device)
 
     def make_batch(self, step: int, part: int, networks: Networks) -> Batch | None:
         """Return a batch that the learner makes itself; None takes the stream's.

@@ -51,6 +51,21 @@ def learning_rate(step: int, total_steps: int, settings: TrainingConfig) -> floa
     return settings.lr * (settings.min_lr_fraction + (1.0 - settings.min_lr_fraction) * cosine)
 
 
+def scaled(settings: TrainingConfig, global_batch: int) -> TrainingConfig:
+    """Return the settings with learning rates in proportion to the joint batch (Goyal et al. 2017).
+
+    Without ``lr_batch`` they are as they were.
+    """
+    if settings.lr_batch is None:
+        return settings
+    factor = global_batch / settings.lr_batch
+    own = {
+        name: network.model_copy(update={"lr": None if network.lr is None else network.lr * factor})
+        for name, network in settings.optimizers.items()
+    }
+    return settings.model_copy(update={"lr": settings.lr * factor, "optimizers": own})
+
+
 def settings_of(settings: TrainingConfig, network: str) -> TrainingConfig:
     """Return the settings with what ``training.optimizers`` says of one network in place of the shared."""
     own = settings.optimizers.get(network)
@@ -80,7 +95,7 @@ class NetworkOptimizer:
     ) -> None:
         self.parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
         self.settings = settings
-        self.optimizer = torch.optim.AdamW(
+        self.optimizer: torch.optim.Optimizer = torch.optim.AdamW(
             [
                 {
                     "params": [p for p in self.parameters if p.ndim >= 2],
@@ -94,6 +109,10 @@ class NetworkOptimizer:
         )
         # One scaler per network: it may be updated several times in a step, and each may overflow by itself.
         self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
+
+    def rate(self, step: int, total_steps: int) -> float:
+        """Return the learning rate of ``step``, which counts from 1."""
+        return learning_rate(step, total_steps, self.settings)
 
     def backward(self, loss: Tensor) -> None:
         self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]

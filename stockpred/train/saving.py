@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from hpc.base.errors import UserError
 from hpc.run.paths import RunPaths
 from stockpred.config.base import TrainingConfig
 from stockpred.train import checkpoint
 from stockpred.train.checkpoint import Guard
+from stockpred.train.compression import PowerSGD
 from stockpred.train.distributed import Group
 from stockpred.train.learner import Learner
 from stockpred.train.optim import NetworkOptimizer
@@ -48,16 +50,23 @@ class Saver:
         self.learner, self.optimizers, self.selection = learner, optimizers, selection
         self.settings, self.group, self.paths, self.guard = settings, group, paths, guard
 
-    def gather_parts(self) -> dict[int, Any] | None:
-        """Return the state of every part on rank 0; None where the learner's parts have none. Collective."""
-        if type(self.learner).part_state is Learner.part_state:
-            return None
-        own = {part: self.learner.part_state(part) for part in self._own_parts()}
-        ranks = self.group.gather_on_main(own)
-        return {part: state for rank in ranks for part, state in rank.items()}
+    def gather(self, compression: Mapping[str, PowerSGD]) -> Contents:
+        """Return on rank 0 what differs between ranks: the states of parts, and of ``compression``.
 
-    def save(self, now: Progressed, parts: Mapping[int, Any] | None) -> None:
-        """Commit a checkpoint; on rank 0, with what ``gather_parts`` returned."""
+        Either is left out where there is none. Collective.
+        """
+        gathered: Contents = {}
+        if type(self.learner).part_state is not Learner.part_state:
+            own = {part: self.learner.part_state(part) for part in self._own_parts()}
+            ranks = self.group.gather_on_main(own)
+            gathered["parts"] = {part: state for rank in ranks for part, state in rank.items()}
+        if compression:
+            states = {name: memory.state_dict() for name, memory in compression.items()}
+            gathered["compression"] = dict(enumerate(self.group.gather_on_main(states)))
+        return gathered
+
+    def save(self, now: Progressed, gathered: Contents) -> None:
+        """Commit a checkpoint; on rank 0, with what ``gather`` returned."""
         contents: Contents = {
             "networks": {name: network.state_dict() for name, network in self.learner.networks.items()},
             "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
@@ -68,8 +77,7 @@ class Saver:
                 "learner": self.learner.state_dict(),
             },
         }
-        if parts is not None:
-            contents["parts"] = dict(parts)
+        contents |= gathered
         about = {
             "world_size": self.group.world_size,
             "threads": torch.get_num_threads(),
@@ -79,14 +87,17 @@ class Saver:
         checkpoint.save(self.paths.checkpoints, now.step, contents, about=about, keep=keep, guard=self.guard)
         checkpoint.prune_best(self.paths.best, self.paths.checkpoints)
 
-    def load(self, directory: Path, global_batch: int) -> Progressed:
-        """Take up a checkpoint; raise UserError where its steps have another number of samples."""
+    def load(self, directory: Path, global_batch: int, compression: Mapping[str, PowerSGD]) -> Progressed:
+        """Take up a checkpoint.
+
+        Raises UserError where its steps have another number of samples, and for that of another model.
+        """
         state = checkpoint.load(directory, "state", torch.device("cpu"))
         self._refuse_another_batch(state["global_batch"], global_batch)
         networks = checkpoint.load(directory, "networks", self.group.device)
         optimizers = checkpoint.load(directory, "optimizers", self.group.device)
         for name, network in self.learner.networks.items():
-            network.load_state_dict(networks[name])
+            load_weights(network, networks[name], directory)
         for name, optimizer in self.optimizers.items():
             optimizer.load_state_dict(optimizers[name])
         self.learner.load_state_dict(state["learner"])
@@ -94,6 +105,7 @@ class Saver:
             parts = checkpoint.load(directory, "parts", torch.device("cpu"))
             for part in self._own_parts():
                 self.learner.load_part_state(part, parts[part])
+        self._load_compression(directory, compression)
         return Progressed(state["step"], state["global_batch"], Tracker(**state["tracker"]))
 
     def save_best(self, tracker: Tracker) -> None:
@@ -124,6 +136,22 @@ class Saver:
             warn(f"the best weights so far, of step {step}, are lost: only later ones can be chosen")
         return has_best
 
+    def _load_compression(self, directory: Path, compression: Mapping[str, PowerSGD]) -> None:
+        """Take up this rank's memories of compressed gradients; begin anew where the checkpoint has none."""
+        path = directory / "compression.pt"
+        if not compression or not path.exists():
+            return
+        ranks = checkpoint.load(directory, "compression", torch.device("cpu"))
+        if len(ranks) != self.group.world_size:
+            raise UserError(
+                f"this run's gradients were compressed by {len(ranks)} ranks, now there are "
+                f"{self.group.world_size}",
+                where=str(path),
+                fix="take as many ranks as before, or training.gradient_compression=none",
+            )
+        for name, memory in compression.items():
+            memory.load_state_dict(ranks[self.group.rank][name], self.group.device)
+
     def _own_parts(self) -> Iterable[int]:
         accumulate = self.settings.accumulate
         return range(self.group.rank * accumulate, (self.group.rank + 1) * accumulate)
@@ -135,3 +163,16 @@ class Saver:
                 where=str(self.paths.config),
                 fix="keep ranks x training.batch_size x training.accumulate the same, or begin a new run",
             )
+
+
+def load_weights(network: nn.Module, weights: Mapping[str, Any], where: Path) -> None:
+    """Load weights into a network; raise UserError for those of another model."""
+    try:
+        network.load_state_dict(weights)
+    except RuntimeError as error:
+        differences = " ".join(line.strip() for line in str(error).splitlines()[1:])
+        raise UserError(
+            f"this is a checkpoint of another model: {differences}",
+            where=str(where),
+            fix="build the model that the checkpoint was made with, or begin in another directory",
+        ) from None

@@ -10,11 +10,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
+from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 from hpc.base.errors import UserError
 from stockpred.config.base import TrainingConfig
 from stockpred.train.cadence import random_key
+from stockpred.train.compression import compress
 from stockpred.train.distributed import Group
 from stockpred.train.learner import Batch, Learner, Networks, Update
 from stockpred.train.optim import NetworkOptimizer, Precision, autocast
@@ -38,9 +39,12 @@ class Updater:
         self.group = group
         self.seed = settings.seed
         self.precision = precision
-        self.networks = Networks(
-            learner.networks, {name: wrap(network, group) for name, network in learner.networks.items()}
-        )
+        synced = {
+            name: learner.wrappers.get(name) or wrap(network, group, settings)
+            for name, network in learner.networks.items()
+        }
+        self.networks = Networks(learner.networks, synced)
+        self.compression = compress(synced, settings.gradient_compression, settings.seed)
         self.first_bad_step = torch.full((), -1, dtype=torch.int64, device=group.device)
         self._changing_buffers: list[Tensor] = []
 
@@ -71,8 +75,11 @@ class Updater:
         """
         remembered = copy.deepcopy(self.learner.state_dict())
         before = [(buffer, buffer._version, buffer.clone()) for buffer in self._buffers()]
-        for _ in self._backwards(step, [batch], {}):
-            pass
+        with ExitStack() as stack:
+            for memory in self.compression.values():
+                stack.enter_context(memory.set_aside())
+            for _ in self._backwards(step, [batch], {}):
+                pass
         for buffer, version, content in before:
             if buffer._version != version:
                 if not any(buffer is known for known in self._changing_buffers):
@@ -152,8 +159,13 @@ class Updater:
             yield from network.buffers()
 
 
-def wrap(network: nn.Module, group: Group) -> nn.Module:
-    """Let DDP average the network's gradients; a world of one, or a network that rests, needs nothing."""
+def wrap(network: nn.Module, group: Group, settings: TrainingConfig) -> nn.Module:
+    """Let DDP average the network's gradients; a world of one, or a network that rests, needs nothing.
+
+    With ``training.parallel=data_parallel`` one process shares each batch out to all GPUs that it sees.
+    """
+    if settings.parallel == "data_parallel":
+        return _shared_out(network, group)
     if group.world_size == 1 or not any(parameter.requires_grad for parameter in network.parameters()):
         return network
     # The switch got a new name in torch 2.13, and the old one warns there.
@@ -166,3 +178,16 @@ def wrap(network: nn.Module, group: Group) -> nn.Module:
         gradient_as_bucket_view=True,
         **switches,
     )
+
+
+def _shared_out(network: nn.Module, group: Group) -> nn.Module:
+    if group.world_size > 1:
+        raise UserError(
+            f"training.parallel is data_parallel, one process, and there are {group.world_size} ranks",
+            where="training.parallel",
+            fix="set training.parallel=ddp, or resources.gpus=1 and let the process see several GPUs",
+        )
+    if group.device.type != "cuda":
+        return network
+    others = [index for index in range(torch.cuda.device_count()) if index != group.device.index]
+    return DataParallel(network, device_ids=[group.device.index, *others])

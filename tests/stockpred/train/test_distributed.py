@@ -16,7 +16,7 @@ import toy_core
 from hpc.base.errors import ExitCode, UserError
 from hpc.run.jobenv import JobEnv
 from hpc.run.paths import RunPaths
-from stockpred.train import distributed
+from stockpred.train import devices, distributed
 
 
 def env_of(rank: int, world_size: int) -> JobEnv:
@@ -93,12 +93,12 @@ def test_threads_are_what_the_launcher_says_else_a_fair_share(monkeypatch: pytes
     monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: set(range(12)))
     monkeypatch.setenv("SLURM_CPUS_PER_TASK", "7")
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    assert distributed.num_threads(env_of(0, 2)) == 7
+    assert devices.num_threads(env_of(0, 2)) == 7
     monkeypatch.setenv("SLURM_CPUS_PER_TASK", "64")
-    assert distributed.num_threads(env_of(0, 2)) == 12
+    assert devices.num_threads(env_of(0, 2)) == 12
     monkeypatch.delenv("SLURM_CPUS_PER_TASK")
-    assert distributed.num_threads(env_of(0, 4)) == 3
-    assert distributed.num_threads(env_of(0, 64)) == 1
+    assert devices.num_threads(env_of(0, 4)) == 3
+    assert devices.num_threads(env_of(0, 64)) == 1
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
@@ -107,12 +107,12 @@ def test_a_gpu_whose_driver_is_there_but_which_torch_cannot_see_ends_the_job(
 ) -> None:
     driver = tmp_path / "version"
     driver.write_text("NVRM version: NVIDIA UNIX x86_64 Kernel Module  550.54\n")
-    monkeypatch.setattr(distributed, "NVIDIA_DRIVER", driver)
+    monkeypatch.setattr(devices, "NVIDIA_DRIVER", driver)
     built = torch.version.cuda or "built without CUDA"
     with pytest.raises(UserError, match=built) as caught:
-        distributed.choose_device("auto", env_of(0, 1))
+        devices.choose_device("auto", env_of(0, 1))
     assert "training.device=cpu" in str(caught.value)
-    assert distributed.choose_device("cpu", env_of(0, 1)).type == "cpu"
+    assert devices.choose_device("cpu", env_of(0, 1)).type == "cpu"
 
 
 GPU = torch.device("cuda", 0)
@@ -122,9 +122,9 @@ GPU = torch.device("cuda", 0)
     ("gpus", "device", "warning"),
     [
         (["a 1", "a 2", "b 1"], "cuda", None),
-        (["a 1", "a 1"], "cpu", distributed.SHARED_GPU),
-        (["a 1", None], "cpu", distributed.SHARED_GPU),
-        ([None, None], "cpu", distributed.NO_GPU),
+        (["a 1", "a 1"], "cpu", devices.SHARED_GPU),
+        (["a 1", None], "cpu", devices.SHARED_GPU),
+        ([None, None], "cpu", devices.NO_GPU),
     ],
 )
 def test_automatic_ranks_take_gpus_only_where_each_has_its_own(
@@ -132,22 +132,22 @@ def test_automatic_ranks_take_gpus_only_where_each_has_its_own(
 ) -> None:
     for gpu in gpus:
         first = GPU if gpu else torch.device("cpu")
-        found, told = distributed.own_device(first, "auto", gpus)
+        found, told = devices.own_device(first, "auto", gpus)
         assert (found.type, told) == (device, warning)
 
 
 def test_ranks_that_insist_on_cuda_do_not_share_a_gpu() -> None:
     with pytest.raises(UserError, match="2 ranks share 1 GPU") as caught:
-        distributed.own_device(GPU, "cuda", ["a 1", "a 1"])
+        devices.own_device(GPU, "cuda", ["a 1", "a 1"])
     assert caught.value.exit_code == ExitCode.USAGE
-    assert distributed.own_device(GPU, "cuda", ["a 1", "a 2"]) == (GPU, None)
+    assert devices.own_device(GPU, "cuda", ["a 1", "a 2"]) == (GPU, None)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
 def test_a_gpu_that_is_not_there_is_said_plainly() -> None:
     with pytest.raises(UserError, match="sees no GPU"):
-        distributed.choose_device("cuda", env_of(0, 1))
-    assert distributed.choose_device("auto", env_of(0, 1)).type == "cpu"
+        devices.choose_device("cuda", env_of(0, 1))
+    assert devices.choose_device("auto", env_of(0, 1)).type == "cpu"
 
 
 MPS = torch.device("mps")
@@ -162,8 +162,8 @@ def on_a_mac(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("on_a_mac")
 @pytest.mark.parametrize(("wanted", "device"), [("auto", "mps"), ("mps", "mps"), ("cpu", "cpu")])
 def test_one_process_on_a_mac_trains_on_mps(wanted: str, device: str) -> None:
-    chosen = distributed.choose_device(wanted, env_of(0, 1))
-    assert distributed.own_device(chosen, wanted, [distributed.name_gpu(chosen)]) == (
+    chosen = devices.choose_device(wanted, env_of(0, 1))
+    assert devices.own_device(chosen, wanted, [devices.name_gpu(chosen)]) == (
         torch.device(device),
         None,
     )
@@ -172,25 +172,25 @@ def test_one_process_on_a_mac_trains_on_mps(wanted: str, device: str) -> None:
 @pytest.mark.usefixtures("on_a_mac")
 @pytest.mark.parametrize("hosts", [("a", "a"), ("a", "b")])
 def test_several_ranks_on_macs_train_on_the_cpu_and_say_so(hosts: tuple[str, str]) -> None:
-    assert distributed.choose_device("auto", env_of(1, 2)) == MPS
+    assert devices.choose_device("auto", env_of(1, 2)) == MPS
     gpus = [f"{host} mps" for host in hosts]
-    assert distributed.own_device(MPS, "auto", gpus) == (torch.device("cpu"), distributed.SEVERAL_ON_MPS)
+    assert devices.own_device(MPS, "auto", gpus) == (torch.device("cpu"), devices.SEVERAL_ON_MPS)
     with pytest.raises(UserError, match="there are 2 ranks") as caught:
-        distributed.own_device(MPS, "mps", gpus)
+        devices.own_device(MPS, "mps", gpus)
     assert "resources.gpus=1" in str(caught.value.fix)
 
 
 def test_cuda_comes_before_mps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    assert distributed.choose_device("auto", env_of(0, 1)) == GPU
-    assert distributed.choose_device("mps", env_of(0, 1)) == MPS
+    assert devices.choose_device("auto", env_of(0, 1)) == GPU
+    assert devices.choose_device("mps", env_of(0, 1)) == MPS
 
 
 @pytest.mark.skipif(torch.backends.mps.is_available(), reason="this machine has MPS")
 def test_mps_that_is_not_there_is_said_plainly() -> None:
     with pytest.raises(UserError, match="sees no MPS"):
-        distributed.choose_device("mps", env_of(0, 1))
+        devices.choose_device("mps", env_of(0, 1))
 
 
 def test_in_a_world_of_one_every_agreement_is_ones_own() -> None:
