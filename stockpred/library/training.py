@@ -14,7 +14,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from hpc.base import records
-from hpc.base.errors import ExitCode
+from hpc.base.errors import ExitCode, UserError
 from stockpred.library.checkpoints import EpochCheckpoint, History
 from stockpred.library.epochs import EpochEnd
 from stockpred.library.holding import Held, held
@@ -26,7 +26,7 @@ from stockpred.library.stream import LoaderStream, Share
 from stockpred.library.wrappers import unwrapped
 from stockpred.train import core
 from stockpred.train.distributed import Group, lost_peers_explained
-from stockpred.train.failures import explained
+from stockpred.train.failures import disk_refused
 from stockpred.train.optim import Precision
 
 log = logging.getLogger(__name__)
@@ -62,9 +62,10 @@ def train(supplied: Supplied, config: DistributedConfig, group: Group) -> Histor
         try:
             with lost_peers_explained(group.env, holding.paths):
                 return _train(supplied, config, holding)
-        except (OSError, torch.OutOfMemoryError) as error:
-            problem = explained(error, folder)
-            raise problem if problem is not None else error from error
+        except torch.OutOfMemoryError as error:
+            raise _out_of_memory(error) from error
+        except OSError as error:
+            raise disk_refused(error, folder) from error
 
 
 def _train(supplied: Supplied, config: DistributedConfig, holding: Held) -> History:
@@ -160,3 +161,12 @@ def _go_back(holding: Held, start: EpochCheckpoint | None) -> None:
     for directory in holding.paths.checkpoints.glob("step_*"):
         directory.rename(directory.with_name(f"{directory.name}.old-{start.epoch}"))
     records.write_json(record, start.identity)
+
+
+def _out_of_memory(error: torch.OutOfMemoryError) -> UserError:
+    return UserError(
+        f"the GPU's memory is full: {str(error).splitlines()[0]}",
+        fix="lower the loader's batch_size and raise gradient_accumulation_steps by as much; else set "
+        "gradient_checkpointing=True or use_mixed_precision=True",
+        exit_code=ExitCode.FAILED,
+    )

@@ -8,6 +8,12 @@ from pathlib import Path
 from hpc.base.errors import ExitCode, UserError
 
 
+ROOM_FOR_A_RUN = (
+    "lower training.batch_size and raise training.accumulate by as much; else set "
+    "training.gradient_checkpointing=true, training.precision=bf16, or a smaller model.context_length"
+)
+
+
 def explained(error: Exception, run_dir: Path) -> UserError | None:
     """Return what a person can mend about an error that is not ours; None for a bug."""
     if isinstance(error, UserError):
@@ -18,7 +24,7 @@ def explained(error: Exception, run_dir: Path) -> UserError | None:
     if torch is not None and isinstance(error, torch.OutOfMemoryError):
         return UserError(
             f"the GPU's memory is full: {str(error).splitlines()[0]}",
-            fix="lower training.batch_size and raise training.accumulate by as much",
+            fix=ROOM_FOR_A_RUN,
         )
     return None
 

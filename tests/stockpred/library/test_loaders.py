@@ -191,7 +191,9 @@ def test_a_part_without_a_batch_counts_for_nothing() -> None:
 @pytest.mark.parametrize("make", ORDERED.values(), ids=ORDERED.keys())
 def test_ranks_share_the_validation_loader_without_a_sample_twice(make: Make) -> None:
     streams = [stream_of(make(), Share(rank, 3, 1), make()) for rank in range(3)]
-    found = [content_of(batch) for rank, s in enumerate(streams) for batch in list(s.evaluation(rank, 3, 1))[1:]]
+    found = [
+        content_of(batch) for rank, s in enumerate(streams) for batch in list(s.evaluation(rank, 3, 1))[1:]
+    ]
     epoch = make()
     assert sorted(found) == sorted(batch for (batch,) in plain(epoch)[: len(found)])
     assert len(found) == streams[0].validation.num_batches  # type: ignore[union-attr]
