@@ -20,7 +20,7 @@ from tests.stockpred.library.compare import assert_close, assert_identical
 from tests.stockpred.library.scripts import TORCHRUN, ended, result
 
 Started = Callable[..., "subprocess.Popen[str]"]
-LIMIT_S = 120.0
+LIMIT_S = 500.0
 
 
 @pytest.fixture
