@@ -1,4 +1,4 @@
-"""Fixtures for every test, and how a run of many tests goes: its order, its workers, what it says at its end."""
+"""Fixtures for every test; the order in which tests run, on which workers, and what is said at the end."""
 
 from __future__ import annotations
 

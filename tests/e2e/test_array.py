@@ -251,7 +251,7 @@ def run(root: Path, program: str, *words: str, ranks: str = "1") -> subprocess.C
 
 @contextmanager
 def started(root: Path, *words: str) -> Iterator[subprocess.Popen[bytes]]:
-    """Start Python with these words; it does not outlive the test. It writes to a file (see ``output_of``)."""
+    """Start Python with these words, writing to a file (see ``output_of``); it does not outlive the test."""
     with (root / "output.log").open("ab") as log:
         process = subprocess.Popen(
             [sys.executable, *words], cwd=root, env=environ(), stdout=log, stderr=subprocess.STDOUT
@@ -267,9 +267,7 @@ def output_of(root: Path) -> str:
     return (root / "output.log").read_text()
 
 
-def until(
-    is_so: Callable[[], bool], root: Path, process: subprocess.Popen[bytes] | None = None
-) -> None:
+def until(is_so: Callable[[], bool], root: Path, process: subprocess.Popen[bytes] | None = None) -> None:
     deadline = time.monotonic() + WAIT_S
     while not is_so():
         assert process is None or process.poll() is None, output_of(root)

@@ -37,9 +37,7 @@ OFTEN = "training.checkpoint_every_s=0"
 def cluster() -> Iterator[Cluster]:
     """A cluster that gives a loaded machine the time to save; a node is missed after 10 s."""
     refuse_without_slurm()
-    with running_cluster(
-        "events", "--min-job-age", "3600", "--kill-wait", "30", "--grace", "60"
-    ) as running:
+    with running_cluster("events", "--min-job-age", "3600", "--kill-wait", "30", "--grace", "60") as running:
         yield running
 
 
