@@ -20,7 +20,7 @@ def _base_of_temporary_files(pytestconfig: pytest.Config, tmp_path_factory: pyte
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
-    """Put the folder of a failed test's files into its report, which goes from a worker to the main process."""
+    """Put the folder of a failed test's files into its report, which a worker sends to the main process."""
     report = yield
     if report.failed:
         fixtures = getattr(item, "funcargs", {})

@@ -41,10 +41,9 @@ def names_step(step: int) -> bool:
 
 def mark(of: stop.Stop, step: int) -> None:
     """Tell the test where this attempt waits; only rank 0 knows the run directory."""
-    if (vars(of).get("request_file") or vars(of).get("wish_file")) is not None:
-        Path(
-            (vars(of).get("request_file") or vars(of).get("wish_file")).parent, f"held_{of.attempt}_{step}"
-        ).touch()
+    file = vars(of).get("request_file") or vars(of).get("wish_file")
+    if file is not None:
+        Path(file.parent, f"held_{of.attempt}_{step}").touch()
 
 
 stop.Stop.agree = holding(stop.Stop.agree)  # type: ignore[method-assign]
