@@ -91,14 +91,6 @@ def test_a_cancelled_run_saves_and_a_new_submit_continues_it(
     assert_ends_like(again, uninterrupted, num_restarts=0)
 
 
-def test_cancelling_by_hpc_is_kept_in_the_ledger(held: Submitted) -> None:
-    assert held.workspace.hpc("cancel", "crypto").returncode == 0
-
-    assert held.until_over() == "cancelled"
-    assert held.history.committed_step == STEP
-    assert not processes_after_a_while(held.workspace)
-
-
 def test_a_rank_killed_with_9_ends_its_peers_and_the_run_goes_on(
     workspace: Workspace, uninterrupted: dict[str, str]
 ) -> None:
@@ -116,14 +108,20 @@ def test_a_rank_killed_with_9_ends_its_peers_and_the_run_goes_on(
     assert_ends_like(run, uninterrupted, num_restarts=1)
 
 
-def test_a_second_submit_of_a_live_run_attaches(held: Submitted) -> None:
+def test_a_second_submit_of_a_live_run_attaches_and_cancelling_by_hpc_is_kept_in_the_ledger(
+    held: Submitted,
+) -> None:
     again = held.workspace.submit()
 
     assert again.paths == held.paths
     assert again.history.job_ids == held.history.job_ids
     assert len(again.history.attempts) == 1
-    held.workspace.hpc("cancel", "crypto")
-    held.until_over()
+
+    assert held.workspace.hpc("cancel", "crypto").returncode == 0
+
+    assert held.until_over() == "cancelled"
+    assert held.history.committed_step == STEP
+    assert not processes_after_a_while(held.workspace)
 
 
 def test_a_script_submitted_by_hand_from_a_hostile_directory_does_all_of_it(

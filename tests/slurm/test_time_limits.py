@@ -46,19 +46,23 @@ def limited(
     """The runs with a limit, all under way, each watched by a monitor that lifts its holds."""
     base = tmp_path_factory.mktemp("limits")
     four = held_workspace(base / "four", cluster, *THREE_LIMITS)
+    three = held_workspace(base / "three", cluster, *TWO_LIMITS)
     bare = held_workspace(base / "bare", cluster_without_accounting, *TWO_LIMITS)
     stocks = held_workspace(base / "stocks", cluster, *ONE_LIMIT)
-    runs = {"requeued": four.submit(LIMIT)}
-    runs["succeeded"] = four.submit(LIMIT, "resources.requeue=false")
-    runs["unaccounted"] = bare.submit(LIMIT)
-    monitors = [workspace.start_hpc("monitor") for workspace in (four, bare)]
-    for name in ("requeued", "succeeded", "unaccounted"):
-        runs[name].until(runs[name].paths.status.exists)  # not all ranks start at once
+    refused = held_workspace(base / "refused", cluster, *ONE_LIMIT)
+    runs = {
+        "requeued": four.submit(LIMIT),
+        "succeeded": three.submit(LIMIT, "resources.requeue=false"),
+        "unaccounted": bare.submit(LIMIT),
+    }
+    monitors = [workspace.start_hpc("monitor") for workspace in (four, three, bare)]
+    for run in runs.values():
+        run.until(run.paths.status.exists)  # not all ranks start at once
     array = stocks.submitted(*STOCKS, LIMIT)
     runs |= {f"stock {task}": run for task, run in enumerate(array)}
-    pair = stocks.submitted(*STOCKS, LIMIT, "--only", "JNJ,XOM", "resources.requeue=false")
+    pair = refused.submitted(*STOCKS, LIMIT, "--only", "JNJ,XOM", "resources.requeue=false")
     runs |= {f"successor {task}": run for task, run in enumerate(pair)}
-    monitors.append(stocks.start_hpc("monitor"))
+    monitors += [workspace.start_hpc("monitor") for workspace in (stocks, refused)]
     yield runs
     for monitor in monitors:
         monitor.kill()
@@ -103,7 +107,8 @@ def test_without_accounting_a_cancelled_job_is_known_as_such_after_slurm_forgot_
     limited: dict[str, Submitted], cluster_without_accounting: Cluster, tmp_path: Path
 ) -> None:
     assert limited
-    run = held_workspace(tmp_path / "forgotten", cluster_without_accounting, 6).submit()
+    workspace = held_workspace(tmp_path / "forgotten", cluster_without_accounting, 6)
+    (run,) = workspace.submitted(*STOCKS, "--only", "AAPL")
     run.until_held(6)
 
     cluster_without_accounting.run("scancel", run.job_id)
@@ -151,30 +156,23 @@ def test_without_accounting_it_is_all_the_same(
     assert_ends_like(run, uninterrupted, num_restarts=None)
 
 
-@pytest.fixture(scope="module")
-def four_attempts(limited: dict[str, Submitted]) -> dict[str, Submitted]:
-    """Return the two runs of one workspace when both are over."""
-    runs = {name: limited[name] for name in ("requeued", "succeeded")}
-    for run in runs.values():
-        assert run.until_over() == "finished", run.story()
-        assert len(run.history.attempts) > len(THREE_LIMITS)
-    return runs
+def test_where_requeue_is_refused_successors_carry_the_run_on(
+    limited: dict[str, Submitted], uninterrupted: dict[str, str]
+) -> None:
+    run = limited["succeeded"]
+
+    assert run.until_over() == "finished", run.story()
+    assert len(run.history.job_ids) == len(run.history.attempts) > len(TWO_LIMITS)
+    assert_ends_like(run, uninterrupted, num_restarts=0)
 
 
 def test_a_run_of_four_attempts_has_one_checkpoint_and_one_requeue_for_each_time_limit(
-    four_attempts: dict[str, Submitted], uninterrupted: dict[str, str]
+    limited: dict[str, Submitted], uninterrupted: dict[str, str]
 ) -> None:
-    run = four_attempts["requeued"]
+    run = limited["requeued"]
 
+    assert run.until_over() == "finished", run.story()
+    assert len(run.history.attempts) > len(THREE_LIMITS)
     assert {attempt.cause for attempt in run.history.attempts[:-1]} == {"deadline"}
     assert run.history.job_ids == (run.job_id,)
     assert_ends_like(run, uninterrupted, num_restarts=len(run.history.attempts) - 1)
-
-
-def test_where_requeue_is_refused_successors_carry_the_run_on(
-    four_attempts: dict[str, Submitted], uninterrupted: dict[str, str]
-) -> None:
-    run = four_attempts["succeeded"]
-
-    assert len(run.history.job_ids) == len(run.history.attempts)
-    assert_ends_like(run, uninterrupted, num_restarts=0)

@@ -49,7 +49,7 @@ STOCKS = (
 WAIT_S = 300.0
 RUN_S = 900.0
 LEAVE_S = 60.0
-ASK_EVERY_S = 2.0
+ASK_EVERY_S = 3.0
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,7 @@ class Submitted:
             assert time.monotonic() < deadline, self.story()
 
     def until_over(self) -> str:
-        """Ask every other second how it goes, as a monitor does; return the last state."""
+        """Ask every three seconds how it goes, as a monitor does; return the last state."""
         deadline = time.monotonic() + RUN_S
         while (state := self._ask_after_a_while()) not in ("finished", "failed", "cancelled", "lost"):
             assert time.monotonic() < deadline, self.story()
