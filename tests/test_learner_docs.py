@@ -56,7 +56,7 @@ def test_an_inner_step_is_a_step_of_gradient_descent(shown: dict[str, Any]) -> N
     slope = float((2 * (weight * x - y) * x).mean())
     with torch.no_grad():
         answer = model(x, y, torch.tensor([[1.0]]))
-    assert float(answer) == pytest.approx(weight - 0.1 * slope, rel=1e-5)
+    assert float(answer.detach()) == pytest.approx(weight - 0.1 * slope, rel=1e-5)
 
 
 def test_the_policys_loss_is_minus_the_mean_advantage_at_ratio_one(shown: dict[str, Any]) -> None:
