@@ -60,13 +60,13 @@ Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 PositiveFloat = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 
 
-class Section(BaseModel):
+class ConfigSection(BaseModel):
     """A part of an experiment: frozen, and strict about keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=())
 
 
-class SyntheticConfig(Section):
+class SyntheticConfig(ConfigSection):
     """Bars made by a seeded simulation; ``num_bars`` per asset."""
 
     num_bars: PositiveInt
@@ -74,7 +74,7 @@ class SyntheticConfig(Section):
     start: Date
 
 
-class DataConfig(Section):
+class DataConfig(ConfigSection):
     """Where bars come from and how time is split; ``symbol`` picks one asset of the universe."""
 
     source: str
@@ -94,7 +94,7 @@ class DataConfig(Section):
         return self
 
 
-class ModelConfig(Section):
+class ModelConfig(ConfigSection):
     """What every architecture has; ``context_length`` in bars."""
 
     name: str
@@ -102,19 +102,19 @@ class ModelConfig(Section):
     dropout: Fraction
 
 
-class TaskConfig(Section):
+class TaskConfig(ConfigSection):
     """What is learned, and how it is judged."""
 
     name: str
 
 
-class LearnerConfig(Section):
+class LearnerConfig(ConfigSection):
     """How the model learns."""
 
     name: str
 
 
-class TrainingConfig(Section):
+class TrainingConfig(ConfigSection):
     """What the shared core needs; ``batch_size`` counts samples per rank and micro-batch."""
 
     seed: int
@@ -142,7 +142,7 @@ class TrainingConfig(Section):
     min_step_s: Annotated[float, Field(ge=0.0)]
 
 
-class Experiment(Section):
+class Experiment(ConfigSection):
     """One case with one preset and its overrides, ready to run."""
 
     data: DataConfig

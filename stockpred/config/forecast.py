@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from stockpred.config.base import Experiment, ModelConfig, PositiveInt, Section
+from stockpred.config.base import ConfigSection, Experiment, ModelConfig, PositiveInt
 
 Feature = Literal["open", "high", "low", "close", "volume"]
 
@@ -18,7 +18,7 @@ def _distinct(features: tuple[Feature, ...]) -> tuple[Feature, ...]:
     return features
 
 
-class SeriesConfig(Section):
+class SeriesConfig(ConfigSection):
     """What the model sees of a bar.
 
     ``inputs``: ``changes`` against the close before, or ``levels`` as they are quoted; either is standardised

@@ -80,8 +80,8 @@ class Learner(Protocol):
 class Task(Protocol):
     """An experiment on prepared bars: what the core trains, and how the result is tested.
 
-    A learner's module makes it. ``prepare(experiment, paths, guard=...)`` of that module has made the bars
-    ready before, on rank 0.
+    A learner's module makes it. ``prepare(experiment, paths, check_lease=...)`` of that module has made
+    the bars ready before, on rank 0.
     """
 
     @property

@@ -34,12 +34,12 @@ import pyarrow as pa
 
 from hpc.base.errors import UserError
 from stockpred.data import bars as bar_table
-from stockpred.data.formats.columns import ALIASES, CANDLE, NotBars, Offer
+from stockpred.data.formats.columns import ALIASES, CANDLE, BarFile, NotBars
 
 ENDING = ".npz"
 NEEDED = ("time", "close")
 NUMBERS = (*bar_table.PRICES, "volume", "adj_close")
-SIMILAR = 0.8  # a key as near as this to a known one that is absent is a slip of the pen
+SIMILAR = 0.8  # a key as near as this to a known one that is absent is a typing error
 NEAR_1970_NS = 60 * 86400 * 10**9  # microseconds of our days, read as nanoseconds, fall within 42 days
 MINUTE_NS = 60 * 10**9
 OLDEST_NUMBER = "1900-01-01"
@@ -58,14 +58,14 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class _Head:
-    """What the first bytes of an array say."""
+    """Shape and type of an array, as the header of its file states them."""
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
 
 
-def survey(path: Path, stem: str) -> Offer:
-    """Return what the file offers, by its arrays' heads alone; raise NotBars for one without bars."""
+def survey(path: Path, stem: str) -> BarFile:
+    """Return which bars the file has, by its arrays' headers alone; raise NotBars for one without bars."""
     try:
         with path.open("rb") as file, zipfile.ZipFile(file) as archive:
             heads = _heads(archive)
@@ -79,7 +79,7 @@ def survey(path: Path, stem: str) -> Offer:
         raise NotBars("symbol is empty", fix="write the asset's symbol, or leave the key out")
     columns = {name: name for name in ("time", *NUMBERS) if name in heads}
     columns = dict.fromkeys(CANDLE, "close") | columns
-    return Offer(path, (symbol,), {symbol: columns}, is_long=False)
+    return BarFile(path, (symbol,), {symbol: columns}, is_long=False)
 
 
 def fetch(path: Path, needed: Collection[str]) -> pa.Table:
@@ -167,13 +167,13 @@ def _key_problems(heads: Mapping[str, _Head]) -> list[str]:
 
 
 def _meant(key: str, absent: Collection[str]) -> str | None:
-    """Return the absent key that ``key`` is another word for, or a slip of the pen.
+    """Return the absent key that ``key`` is another name of, or a misspelling.
 
-    A text called name or ticker may say anything, so ``symbol`` is only known by its own letters.
+    A text called name or ticker may hold anything, so ``symbol`` has no other names.
     """
-    words = {word: name for name in absent for word in (ALIASES[name] if name != "symbol" else (name,))}
-    near = difflib.get_close_matches(key.strip().casefold(), words, n=1, cutoff=SIMILAR)
-    return words[near[0]] if near else None
+    names = {alias: name for name in absent for alias in (ALIASES[name] if name != "symbol" else (name,))}
+    near = difflib.get_close_matches(key.strip().casefold(), names, n=1, cutoff=SIMILAR)
+    return names[near[0]] if near else None
 
 
 def _array_problem(name: str, head: _Head) -> str | None:
@@ -197,9 +197,9 @@ def _called(dtype: np.dtype[Any]) -> str:
 
 def _length_problems(heads: Mapping[str, _Head]) -> list[str]:
     shapes = {name: heads[name].shape for name in ("time", *NUMBERS) if name in heads}
-    told = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
+    listed = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
     if len(set(shapes.values())) > 1:
-        return [f"its arrays differ in length: {told}; expected one length N for all"]
+        return [f"its arrays differ in length: {listed}; expected one length N for all"]
     return ["its arrays are empty"] if shapes["time"] == (0,) else []
 
 

@@ -14,10 +14,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from stockpred.data.arrays import Floats, Ints
 from stockpred.data.bars import TIME_TYPE
-
-Floats = npt.NDArray[np.float64]
-Rows = npt.NDArray[np.int64]
 
 UNKNOWN = ("", "nan", "na", "n/a", "null", "none", "-")
 LARGEST = 1e20
@@ -31,7 +29,7 @@ class AmbiguousDates(ValueError):
     """Dates such as 03/04/2020, in which no day is above 12."""
 
 
-def numbers(column: pa.ChunkedArray) -> tuple[Floats, Rows]:
+def numbers(column: pa.ChunkedArray) -> tuple[Floats, Ints]:
     """Read numbers; unknown ones become NaN, infinite or absurdly large ones are unreadable."""
     if _is_text(column.type):
         values, bad = _numbers_of_text(column)
@@ -44,7 +42,7 @@ def numbers(column: pa.ChunkedArray) -> tuple[Floats, Rows]:
     return values, np.flatnonzero(bad | too_large)
 
 
-def times(column: pa.ChunkedArray) -> tuple[pd.Series, Rows]:
+def times(column: pa.ChunkedArray) -> tuple[pd.Series, Ints]:
     """Read times as UTC; dates at local midnight keep their date. Raises AmbiguousDates."""
     if _is_text(column.type):
         encoded = pa.concat_arrays(column.cast(pa.string()).chunks or [pa.array([], pa.string())])

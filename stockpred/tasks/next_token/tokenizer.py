@@ -16,9 +16,8 @@ import numpy.typing as npt
 
 from hpc.base import records
 from hpc.base.errors import UserError
+from stockpred.data.arrays import Floats
 from stockpred.tasks.next_token import kmeans
-
-Floats = npt.NDArray[np.float64]
 
 FEATURES = ("close_return", "open_gap", "upper_wick", "lower_wick", "volume")
 NEVER_NEGATIVE = ("upper_wick", "lower_wick")
@@ -65,8 +64,9 @@ class Tokenizer:
             features[..., column] = np.maximum(features[..., column], 0.0)
         return features
 
-    def save(self, path: Path) -> None:
-        records.write_text(path, json.dumps(self._content(), allow_nan=False) + "\n")
+    def to_json(self) -> str:
+        """Return the text from which ``load`` reads the same tokenizer, bit for bit."""
+        return json.dumps(self._content(), allow_nan=False) + "\n"
 
     @classmethod
     def load(cls, path: Path) -> Tokenizer:

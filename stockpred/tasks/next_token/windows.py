@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from stockpred.tasks.next_token.dataset import Dataset
-
-Ints = npt.NDArray[np.int64]
+from stockpred.data.arrays import Ints
+from stockpred.tasks.next_token.dataset import TokenDataset
 
 
 def scoring_stride(context_length: int, asked: int | None) -> int:
@@ -32,7 +31,7 @@ class Windows:
     sees as far back as the split allows: a target has T - stride + 1 bars before it, or all there are.
     """
 
-    def __init__(self, dataset: Dataset, split: str, context_length: int, stride: int) -> None:
+    def __init__(self, dataset: TokenDataset, split: str, context_length: int, stride: int) -> None:
         self.dataset = dataset
         self.split = split
         self.context_length = context_length
@@ -81,7 +80,7 @@ Runs = tuple[Ints, Ints, Ints]
 """Per run of bars that a split may read: first bar, first target, one past the last bar."""
 
 
-def _runs(dataset: Dataset, split: str) -> Runs:
+def _runs(dataset: TokenDataset, split: str) -> Runs:
     bounds = dataset.splits[split]
     day = np.asarray(dataset.day)
     begin, target, end = [], [], []

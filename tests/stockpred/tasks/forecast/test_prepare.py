@@ -21,7 +21,7 @@ from stockpred.config.forecast import ForecastExperiment
 from stockpred.data import store
 from stockpred.data.splits import NAMES
 from stockpred.tasks.forecast import prepare
-from stockpred.tasks.forecast.dataset import ARRAYS, Series, load
+from stockpred.tasks.forecast.dataset import ARRAYS, AssetSeries, load
 
 MakeExperiment = Callable[..., ForecastExperiment]
 MakeBars = Callable[..., pd.DataFrame]
@@ -42,7 +42,7 @@ class Market:
         bars.drop(columns="symbol").to_parquet(self.folder / "X.parquet", index=False)
         return self.make(self.universe, data__source="files", data__dir=str(self.folder), **changes)
 
-    def series(self, bars: pd.DataFrame, **changes: Any) -> Series:
+    def series(self, bars: pd.DataFrame, **changes: Any) -> AssetSeries:
         return prepare.build(self.experiment(bars, **changes)).series
 
 
@@ -58,7 +58,7 @@ def ns(bars: pd.DataFrame) -> np.ndarray:
     return bars["time"].astype("datetime64[ns, UTC]").astype(np.int64).to_numpy()
 
 
-def end_of_training(series: Series) -> int:
+def end_of_training(series: AssetSeries) -> int:
     return series.splits["train"].score_end
 
 
@@ -346,19 +346,19 @@ def test_an_attempt_that_lost_the_run_writes_nothing_more(
 ) -> None:
     calls = iter(range(allowed))
 
-    def guard() -> None:
+    def check_lease() -> None:
         if next(calls, None) is None:
             raise UserError("another attempt holds this run")
 
     with pytest.raises(UserError, match="another attempt"):
-        prepare.prepare(market.experiment(make_bars()), run_paths, guard=guard)
+        prepare.prepare(market.experiment(make_bars()), run_paths, check_lease=check_lease)
     told = (run_paths.norm_stats, run_paths.asset_info, run_paths.data_info)
     assert {path.name for path in run_paths.root.iterdir()} == {path.name for path in told[:allowed]}
 
 
 def test_loading_needs_neither_pandas_nor_pyarrow_nor_torch() -> None:
     code = (
-        "import sys; from stockpred.data import series\n"
+        "import sys; from stockpred.tasks.forecast import dataset\n"
         "print({'pandas', 'pyarrow', 'torch'} & set(sys.modules))"
     )
     root = Path(__file__).resolve().parents[4]

@@ -18,7 +18,7 @@ from hpc.run.paths import RunPaths
 from stockpred.config.next_token import NextTokenExperiment
 from stockpred.data import bars as bar_table
 from stockpred.data import store, universe
-from stockpred.data.bars import Loaded
+from stockpred.data.bars import SourceBars
 from stockpred.data.sources import synthetic
 from stockpred.tasks.next_token import dataset, prepare
 from stockpred.tasks.next_token.windows import Windows
@@ -151,15 +151,15 @@ def test_an_attempt_that_lost_the_run_writes_nothing_more(
 ) -> None:
     calls = iter(range(allowed))
 
-    def guard() -> None:
+    def check_lease() -> None:
         if next(calls, None) is None:
             raise UserError("another attempt holds this run")
 
     with pytest.raises(UserError, match="another attempt"):
-        prepare.prepare(experiment, run_paths, guard=guard)
-    told = (run_paths.norm_stats, run_paths.asset_info, run_paths.tokenizer, run_paths.data_info)
+        prepare.prepare(experiment, run_paths, check_lease=check_lease)
+    files = (run_paths.norm_stats, run_paths.asset_info, run_paths.tokenizer, run_paths.data_info)
     left = {path.name for path in run_paths.root.iterdir()}
-    assert left == {path.name for path in told[:allowed]}
+    assert left == {path.name for path in files[:allowed]}
 
 
 @pytest.mark.parametrize("name", ["norm_stats.json", "prepared"])
@@ -240,7 +240,7 @@ def test_a_damaged_file_is_found(experiment: NextTokenExperiment, run_paths: Run
     assert "tokens.npy" in str(caught.value)
 
 
-def _perturbed(loaded: Loaded, after: int) -> Loaded:
+def _perturbed(loaded: SourceBars, after: int) -> SourceBars:
     bars = loaded.bars.copy()
     later = bar_table.times_ns(bars) > after
     noise = np.random.default_rng(0).uniform(0.7, 1.4, (later.sum(), 1))
@@ -275,7 +275,7 @@ def test_a_later_bar_changes_no_token_before_it(
     np.testing.assert_array_equal(plain.tokens[plain.day <= middle], changed.tokens[changed.day <= middle])
 
 
-def _present(loaded: Loaded, returns: bool) -> Loaded:
+def _present(loaded: SourceBars, returns: bool) -> SourceBars:
     """Let A miss days 250 to 257 and B all from day 200 on, or to day 359 where it ``returns``."""
     day = loaded.bars.groupby("symbol").cumcount()
     symbol = loaded.bars["symbol"]
@@ -294,14 +294,14 @@ def test_who_comes_back_later_changes_nothing_before(
     for returns in (True, False):
         monkeypatch.setattr(synthetic, "load", lambda *args, _r=returns: _present(really_load(*args), _r))
         built = prepare.build(own)
-        day = bar_table.times_ns(built.loaded.bars)
+        day = bar_table.times_ns(built.bars.source.bars)
         middle = np.unique(day)[340]
-        assert (day[built.loaded.bars["symbol"] == "B"] > middle).any() == returns
+        assert (day[built.bars.source.bars["symbol"] == "B"] > middle).any() == returns
         made, is_past = built.dataset, built.dataset.day <= middle
         segment = np.repeat(np.arange(len(made.segment_start)), made.segment_length)
         owner = made.segment_asset[segment][is_past]
         begins = np.isin(np.arange(len(made.day)), made.segment_start)[is_past]
-        breaks = built.checked.break_before[day <= middle]
+        breaks = built.bars.checked.break_before[day <= middle]
         past.append((owner, begins, made.tokens[is_past], made.day[is_past], breaks))
     for before, after in zip(*past, strict=True):
         np.testing.assert_array_equal(before, after)
@@ -351,14 +351,14 @@ def test_dates_outside_start_and_end_are_not_used(
     make_experiment: MakeExperiment, write_universe: WriteUniverse
 ) -> None:
     own = make_experiment(write_universe(*ROWS), data__start="2020-02-01", data__end="2020-11-30")
-    time = prepare.build(own).loaded.bars["time"]
+    time = prepare.build(own).bars.source.bars["time"]
     assert time.min() == pd.Timestamp("2020-02-01", tz="UTC")
     assert time.max() == pd.Timestamp("2020-11-30", tz="UTC")
 
 
 def test_loading_needs_neither_pandas_nor_pyarrow_nor_torch() -> None:
     code = (
-        "import sys; from stockpred.data import dataset, windows\n"
+        "import sys; from stockpred.tasks.next_token import dataset, windows\n"
         "print({'pandas', 'pyarrow', 'torch'} & set(sys.modules))"
     )
     root = Path(__file__).resolve().parents[4]

@@ -1,0 +1,10 @@
+"""Names for arrays by what they hold; their shapes stand where they are used."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
