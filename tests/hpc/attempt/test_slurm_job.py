@@ -21,11 +21,11 @@ from hpc.run.paths import RunPaths
 RANK = """
 import os, sys, time
 from pathlib import Path
-from hpc.jobenv import JobEnv
-from hpc.ledger import Ledger
-from hpc.local import LocalRun
-from hpc.paths import RunPaths
-from hpc.stop import Stop
+from hpc.run.jobenv import JobEnv
+from hpc.run.history import Ledger
+from hpc.attempt.local_job import LocalRun
+from hpc.run.paths import RunPaths
+from hpc.run.stop import Stop
 env, paths = JobEnv.read(), RunPaths(Path(sys.argv[1]))
 ledger = Ledger(paths.events)
 quick = {"margin_s": 0.2, "check_every_s": 0.05}

@@ -197,11 +197,11 @@ def test_the_test_writes_its_results_and_tells_each_row(in_workspace: Path) -> N
 RANK = """
 import os, sys
 from pathlib import Path
-from hpc.jobenv import JobEnv
-from hpc.ledger import Ledger
-from hpc.paths import RunPaths
-from hpc.stop import Stop
-from stockpred import schema
+from hpc.run.jobenv import JobEnv
+from hpc.run.history import Ledger
+from hpc.run.paths import RunPaths
+from hpc.run.stop import Stop
+from stockpred.config import schema
 from stockpred.tasks.forecast import task as forecast
 from stockpred.train import core, distributed
 
