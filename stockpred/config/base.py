@@ -1,8 +1,8 @@
-"""What every experiment says, whatever its task: data, task, learner, model, training.
+"""The sections that every experiment has, whatever its task: data, task, learner, model, training.
 
-The schema of one task's experiments stands in ``stockpred/config/TASK.py``. Nothing has a hidden
-default: every value stands in ``cases/_base`` or in a case. Scalars arrive as the text that was typed and are
-converted here. Importing this module is quick: no torch, no numpy.
+The schema of one task's experiments is in ``stockpred/config/TASK.py``. Nothing has a hidden default: every
+value stands in ``cases/_base`` or in a case. Scalars arrive as the text that was typed and are converted
+here. Importing this module is quick: no torch, no numpy.
 """
 
 from __future__ import annotations

@@ -1,11 +1,13 @@
-"""Find a task, learner, model or source by its file name: one more is one file more, and no list to edit.
+"""Find a task, learner, model or source by the name of its file: to add one is to add a file.
 
-What a file declares about itself in constants is read from its text, so that a check imports no torch.
+Constants in which a file declares something about itself are read from its text, so that a check imports no
+torch.
 """
 
 from __future__ import annotations
 
 import ast
+import contextlib
 import importlib
 import pkgutil
 from functools import cache
@@ -20,6 +22,7 @@ TASKS = "stockpred.tasks"
 LEARNERS = "stockpred.learners"
 MODELS = "stockpred.models"
 SOURCES = "stockpred.data.sources"
+CONFIGS = "stockpred.config"
 
 
 def names(package: str) -> tuple[str, ...]:
@@ -44,7 +47,7 @@ def load_task(name: str, part: str = "task") -> ModuleType:
 
 
 def declared(package: str, name: str, constant: str) -> Any:
-    """Return the literal that ``package/name.py`` assigns to ``constant``; None where there is none."""
+    """Return the literal that ``package``/``name``.py assigns to ``constant``; None where there is none."""
     return _constants(_file_of(package, name)).get(constant)
 
 
@@ -55,11 +58,11 @@ def _file_of(package: str, name: str) -> Path:
 
 @cache
 def _constants(path: Path) -> dict[str, Any]:
+    """Return the constants of a file whose values are literals; others are left out."""
     found: dict[str, Any] = {}
     for node in ast.parse(path.read_text(), filename=str(path)).body:
-        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
-            try:
-                found[node.targets[0].id] = ast.literal_eval(node.value)
-            except ValueError:
-                continue
+        target = node.targets[0] if isinstance(node, ast.Assign) else getattr(node, "target", None)
+        if isinstance(node, ast.Assign | ast.AnnAssign) and isinstance(target, ast.Name) and node.value:
+            with contextlib.suppress(ValueError):
+                found[target.id] = ast.literal_eval(node.value)
     return found

@@ -149,7 +149,7 @@ def test_a_sample_of_bars_is_enough_to_fit() -> None:
     assert np.exp(own.log_unigram.astype(float)).sum() == pytest.approx(1.0, abs=1e-5)
 
 
-def test_a_thousand_tokens_are_fitted_in_seconds() -> None:
-    begun = time.perf_counter()
+def test_a_thousand_tokens_take_seconds_of_all_cores_together() -> None:
+    begun_s = time.process_time()
     _fit(_features(14_500), 1024)
-    assert time.perf_counter() - begun < 5.0
+    assert time.process_time() - begun_s < 5.0
