@@ -1,4 +1,4 @@
-"""Names for arrays by what they hold; their shapes stand where they are used."""
+"""Array types by what they hold; shapes are stated where they are used."""
 
 from __future__ import annotations
 

@@ -102,8 +102,8 @@ def join_findings(parts: list[pd.DataFrame]) -> pd.DataFrame:
 def tidy(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Bring rows in any order into the bars format; return (bars, findings).
 
-    Rows that repeat a bar exactly are merged; of rows that contradict each other the last one is kept.
-    Raises UserError where contradictions are so many that one symbol must hold two assets.
+    Of equal rows for one time one is kept, of different ones the last. Raises UserError where there are so
+    many different ones that two assets must share the symbol.
     """
     rows = rows.loc[:, list(COLUMNS)].astype(dict.fromkeys((*PRICES, "volume"), np.float64))
     rows["time"] = rows["time"].astype(TIME_TYPE)
@@ -152,7 +152,7 @@ def _close_returns(close: Floats, is_first: Bools) -> Floats:
 
 
 def _out_of_order(rows: pd.DataFrame) -> pd.DataFrame:
-    """Find symbols whose rows stand neither oldest first nor newest first; value = rows out of place."""
+    """Return a finding per symbol whose rows are in no order of time; value = rows out of order."""
     step = rows["time"].astype(np.int64).diff()
     inside = rows["symbol"] == rows["symbol"].shift()
     backward = ((step < 0) & inside).groupby(rows["symbol"], sort=False).sum()

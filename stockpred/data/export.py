@@ -1,4 +1,4 @@
-"""Write bars, as training reads them, into one ``.npz`` per asset (see ``npz``)."""
+"""Write bars, as training reads them, into one ``.npz`` per asset (see ``formats/npz.py``)."""
 
 from __future__ import annotations
 
@@ -103,13 +103,13 @@ def _load(data_dir: str, chosen: Universe) -> SourceBars:
 
 
 def _file_name(symbol: str) -> str:
-    """Return a name that any file system takes; the file itself holds the symbol as it is."""
+    """Return a name that is valid on any file system; the file itself holds the symbol unchanged."""
     name = quote(symbol, safe=PLAIN_IN_NAMES)
     return f"{'%2E' + name[1:] if name.startswith('.') else name}{npz.ENDING}"
 
 
 def _refuse_clashes(targets: Mapping[str, Path], *, may_replace: bool) -> None:
-    """Refuse files that are there, and symbols that would share one where case does not count."""
+    """Raise UserError for files that exist, and for symbols whose files differ by case alone."""
     there = [path for path in targets.values() if path.exists()]
     if there and not may_replace:
         names = ", ".join(path.name for path in there[:MAX_SHOWN]) + (

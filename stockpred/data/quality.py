@@ -1,13 +1,12 @@
-"""Look for bars that cannot be right; report every one and never drop it silently.
+"""Check bars for errors; each one found is reported, and none is dropped silently.
 
-A bar is *left out*, of training and of scoring, where nothing true can be learnt from it; the bars on both
-sides then belong to different segments. A *break* separates two bars that are both good but do not continue
-each other (a unit flip, a hole). Real moves stay: a price that jumps and remains is news, a price that jumps
-and comes straight back is an error.
+A bar that cannot be right is *left out* of training and scoring; the bars before and after it then belong to
+different segments. A *break* separates two good bars of which the second does not continue the first (a
+change of unit, a hole). Real moves are kept: a price that jumps and stays is news, a price that jumps and
+comes straight back is an error.
 
-What decides about a bar is known by its own time, but for two things that can only remove a bar and never
-change one: the spike test looks one bar ahead by nature, for the way back, and an asset's last bar is known
-to be the last.
+A bar is judged by what is known at its own time, with two exceptions, which can remove a bar but never change
+one: a spike is recognised by the bar after it, and a bar is known to be an asset's last.
 """
 
 from __future__ import annotations
@@ -23,9 +22,9 @@ from stockpred.data import bars as bar_table
 from stockpred.data.arrays import Bools, Floats, Ints
 from stockpred.data.bars import BarColumns
 
-SPIKE_RETURN = 0.25  # log return beyond the category's; smaller spikes cannot be told from news
+SPIKE_RETURN = 0.25  # log return beyond the category's; smaller spikes look like news
 SPIKE_SIGMAS = 8.0
-SPIKE_REMAINDER = 0.1  # share of the jump that may be left after the way back
+SPIKE_REMAINDER = 0.1  # share of the jump that may remain at the next bar
 UNTRADED_RETURN = 0.03
 UNTRADED_SIGMAS = 2.5
 UNTRADED_REMAINDER = 0.5
@@ -33,7 +32,7 @@ SIGMA_BARS = 60
 MIN_SIGMA_BARS = 20  # returns before a bar can be called a spike; as many as its volatility usually needs
 SIGMA_FLOOR = 0.002
 SIGMA_PER_MEDIAN = 1.4826  # of |return|, for a normal distribution
-MIN_COMPANY = 5
+MIN_PEERS = 5
 UNIT_RATIOS = (10.0, 20.0, 100.0, 1000.0)
 UNIT_TOLERANCE = 0.2  # log
 LARGE_MOVE = 0.5  # log return: reported, kept
@@ -77,7 +76,7 @@ def check(bars: pd.DataFrame, category_of: Mapping[str, str], max_hole_sessions:
     """Run every check over tidy ``bars``; a hole is more than ``max_hole_sessions`` missing sessions."""
     columns = BarColumns.of(bars)
     categories = bars["symbol"].map(category_of).to_numpy(dtype=object)
-    marks = [*_impossible(columns), *_jumps(columns, _common_move(columns, categories))]
+    marks = [*_impossible(columns), *_jumps(columns, _category_move(columns, categories))]
     marks += [*_idle(columns), _unfinished(columns)]
     marks.append(_holes(columns, categories, max_hole_sessions))
     left_out = np.zeros(len(bars), bool)
@@ -114,12 +113,15 @@ def _impossible(columns: BarColumns) -> list[_Mark]:
     ]
 
 
-def _common_move(columns: BarColumns, categories: npt.NDArray[np.object_]) -> Floats:
-    """Return the median return of a bar's category at its time: in a crash, a real jump has company."""
+def _category_move(columns: BarColumns, categories: npt.NDArray[np.object_]) -> Floats:
+    """Return the median return [N] of each bar's category at its time; 0 with fewer than MIN_PEERS returns.
+
+    Where a whole category moves, as in a crash, a large return is no error.
+    """
     frame = pd.DataFrame({"category": categories, "time": columns.time, "move": columns.close_return})
     median = frame.groupby(["category", "time"], sort=False)["move"].transform("median")
-    company = frame.groupby(["category", "time"], sort=False)["move"].transform("count")
-    return np.where(company >= MIN_COMPANY, median, 0.0)
+    num_peers = frame.groupby(["category", "time"], sort=False)["move"].transform("count")
+    return np.where(num_peers >= MIN_PEERS, median, 0.0)
 
 
 def _jumps(columns: BarColumns, common: Floats) -> list[_Mark]:
@@ -137,7 +139,10 @@ def _jumps(columns: BarColumns, common: Floats) -> list[_Mark]:
 
 
 def _spikes(columns: BarColumns, common: Floats) -> Bools:
-    """Find bars whose close leaves alone and comes straight back; stricter for a bar that traded."""
+    """Find bars whose close jumps without its category and comes straight back.
+
+    Bars with trades must jump further than those without to count as spikes.
+    """
     jump = columns.close_return
     back = np.abs(jump + np.r_[jump[1:], np.nan])
     size = np.abs(jump)
@@ -151,13 +156,13 @@ def _spikes(columns: BarColumns, common: Floats) -> Bools:
     spike = np.zeros(len(jump), bool)
     for row in map(int, np.flatnonzero(strict | lenient)):
         sigmas = SPIKE_SIGMAS if strict[row] else UNTRADED_SIGMAS
-        # A jump down right after a spike up is the way back, not a second spike.
+        # The jump right after a spike is its way back, not a second spike.
         spike[row] = not spike[row - 1] and alone[row] > sigmas * _usual_move(columns, row)
     return spike
 
 
 def _open_spikes(columns: BarColumns, common: Floats) -> Bools:
-    """Find bars whose open alone is far off: the gap at the open is undone by the close."""
+    """Find bars whose open jumps without the category, and whose close undoes the gap."""
     previous = np.r_[np.nan, columns.close[:-1]]
     previous[columns.is_first] = np.nan
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -192,7 +197,7 @@ def _just_after(rows: Bools) -> Bools:
 
 
 def _idle(columns: BarColumns) -> list[_Mark]:
-    """Find prices that repeat: after STALE_BARS of them nobody trades, which is a hole with rows in it."""
+    """Find prices that do not move: those beyond STALE_BARS in a row count as bars without trades."""
     still = (columns.close_return == 0) & (columns.open == columns.close) & (columns.high == columns.low)
     run = _run_length(still)
     return [
@@ -202,14 +207,14 @@ def _idle(columns: BarColumns) -> list[_Mark]:
 
 
 def _run_length(rows: Bools) -> Ints:
-    """Return, for each row, how many marked rows end there without interruption."""
+    """Return [N] how many marked rows in a row end at each row."""
     index = np.arange(len(rows))
     last_unmarked = np.maximum.accumulate(np.where(rows, -1, index)) if len(rows) else index
     return np.asarray(index - last_unmarked, np.int64)
 
 
 def _unfinished(columns: BarColumns) -> _Mark:
-    """Find a last bar that hardly traded: the snapshot was taken before its session ended."""
+    """Find last bars with hardly any volume: the data were taken before the session ended."""
     share = np.full(len(columns.volume), np.nan)
     for row in np.flatnonzero(columns.is_last):
         past = slice(max(row - USUAL_VOLUME_BARS, 0), row)
@@ -262,7 +267,7 @@ def session_times(time: Ints, asset: Ints) -> Ints:
     """
     times, index, trading = np.unique(time, return_inverse=True, return_counts=True)
     following = np.r_[np.where(asset[1:] == asset[:-1], index[1:], len(times)), len(times)][: len(index)]
-    end = np.minimum(following, index + 1 + LIVE_TIMES)  # a bar speaks for its asset until then
+    end = np.minimum(following, index + 1 + LIVE_TIMES)  # until then the bar keeps its asset live
     begun = np.bincount(index, minlength=len(times))
     ended = np.bincount(np.minimum(end, len(times)), minlength=len(times) + 1)[:-1]
     return np.asarray(times[2 * trading >= np.cumsum(begun - ended)], np.int64)

@@ -9,11 +9,11 @@ volume     numbers, if any; NaN = unknown
 adj_close  numbers, if any; the prices are then adjusted by adj_close / close
 symbol     one text (a scalar), if any; else the file's name without its ending is the symbol
 
-Without open, high and low the file knows closes only. Each of them is then set to the close: a missing price
-would leave the bar out. That is no candle, so the finding ``closes_only`` is recorded; choose ``close`` as
-the only feature.
+Without open, high and low the file has closes only. Each of the three is then set to the close, since a bar
+with a missing price would be left out. The finding ``closes_only`` records that these are no true candles;
+choose ``close`` as the only feature.
 
-Arrays of objects are refused: to read them would mean to unpickle, and that runs what is in the file.
+Arrays of objects are refused: reading them means unpickling, which runs code from the file.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def survey(path: Path, stem: str) -> BarFile:
 
 
 def fetch(path: Path, needed: Collection[str]) -> pa.Table:
-    """Return the arrays as columns, times in ns; raise UserError for times that cannot be meant."""
+    """Return the arrays as columns, times in ns; raise UserError for times in a wrong unit."""
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             found = {name: arrays[name] for name in needed}
@@ -143,7 +143,7 @@ def _not_readable(path: Path, error: BaseException) -> NotBars:
 
 
 def _refuse_wrong(heads: Mapping[str, _Head]) -> None:
-    """Raise NotBars with everything that the heads show to be wrong."""
+    """Raise NotBars with everything that is wrong by the arrays' headers."""
     problems = _key_problems(heads) + [
         problem for name in sorted(heads) if (problem := _array_problem(name, heads[name]))
     ]
@@ -161,12 +161,12 @@ def _key_problems(heads: Mapping[str, _Head]) -> list[str]:
     problems = [f"it has no {', '.join(missing)} (it has {has})"] if missing else []
     absent = [name for name in ("time", *NUMBERS, "symbol") if name not in heads]
     for key in sorted(heads.keys() - {"time", *NUMBERS, "symbol"}):
-        meant = _meant(key, absent)
+        meant = _intended(key, absent)
         problems += [f"key {key!r} is not known: did you mean {meant!r}?"] if meant else []
     return problems
 
 
-def _meant(key: str, absent: Collection[str]) -> str | None:
+def _intended(key: str, absent: Collection[str]) -> str | None:
     """Return the absent key that ``key`` is another name of, or a misspelling.
 
     A text called name or ticker may hold anything, so ``symbol`` has no other names.
@@ -220,9 +220,9 @@ def _times(path: Path, values: Array) -> pa.Array:
 
 
 def _refuse_wrong_unit(path: Path, ns: Array, *, is_number: bool) -> None:
-    """Refuse times that only another unit explains: crowded around 1970, or numbers from before 1900.
+    """Raise UserError for times within weeks of 1970 or numbers from before 1900: they count another unit.
 
-    Bars of 1970 stand at whole minutes; seconds of our days, taken for nanoseconds, do not.
+    Bars that are really from 1970 are at whole minutes; seconds of today, read as nanoseconds, are not.
     """
     known = ns[~np.isnat(ns)].astype(np.int64)
     if not len(known):
@@ -237,7 +237,7 @@ def _refuse_wrong_unit(path: Path, ns: Array, *, is_number: bool) -> None:
 
 
 def _refuse_beyond_ns(path: Path, values: Array) -> None:
-    """Refuse dates that nanoseconds cannot hold: numpy would wrap them around in silence."""
+    """Raise UserError for dates that int64 nanoseconds cannot hold: numpy would wrap them around silently."""
     days = values.astype("datetime64[D]")
     oldest, newest = NS_HOLDS
     beyond = np.flatnonzero((days < np.datetime64(oldest)) | (days > np.datetime64(newest)))

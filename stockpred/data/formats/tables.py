@@ -85,7 +85,7 @@ def stem(path: Path) -> str:
 
 
 def match_columns(header: Collection[str]) -> dict[str, str]:
-    """Map THE column names to those of ``header``; raise NotBars where a needed one is missing."""
+    """Map our column names to those of ``header``; raise NotBars where a needed one is missing."""
     plain: dict[str, str] = {}
     for column in header:
         plain.setdefault(re.sub(r"[^a-z0-9_]+", "_", column.strip().lower()).strip("_"), column)
@@ -107,7 +107,9 @@ def _survey_parquet(path: Path) -> BarFile:
     columns = match_columns(table.schema.names)
     if "symbol" not in columns:
         return BarFile(path, (stem(path),), {stem(path): columns}, is_long=False)
-    symbols, num_blank = _held(table.to_table(columns=[columns["symbol"]]).column(0).cast(pa.string()))
+    symbols, num_blank = _distinct_symbols(
+        table.to_table(columns=[columns["symbol"]]).column(0).cast(pa.string())
+    )
     return BarFile(path, symbols, {"": columns}, is_long=True, num_blank=num_blank)
 
 
@@ -133,7 +135,7 @@ def _survey_csv(path: Path) -> BarFile:
         return own
     long = BarFile(path, (), {"": columns}, True, header, 1, separator)
     # Rows of a wrong length are reported only when the table is read: nobody may need it.
-    symbols, num_blank = _held(_read_csv(long, [columns["symbol"]], is_strict=False).column(0))
+    symbols, num_blank = _distinct_symbols(_read_csv(long, [columns["symbol"]], is_strict=False).column(0))
     return replace(long, symbols=symbols, num_blank=num_blank)
 
 
@@ -176,7 +178,7 @@ def _unique(header: list[str]) -> list[str]:
     return [name if name not in header[:place] else f"{name}\n{place}" for place, name in enumerate(header)]
 
 
-def _held(column: pa.ChunkedArray) -> tuple[tuple[str, ...], int]:
+def _distinct_symbols(column: pa.ChunkedArray) -> tuple[tuple[str, ...], int]:
     """Return the distinct symbols of a column of text, and how many rows have none."""
     counted = {row["values"]: row["counts"] for row in pc.value_counts(column).to_pylist()}
     blank = [name for name in counted if not (name or "").strip()]
@@ -262,7 +264,7 @@ def _typed(
             continue
         typed[name], bad = parsing.numbers(table[columns[name]])
         problems += _problems(bar_file, table, columns[name], rows, bad, "a usable number")
-    # A file of closes only names its close four times.
+    # The close of a file with closes only is read four times; its errors are reported once.
     raise_all(list({str(problem): problem for problem in problems}.values())[:MAX_PROBLEMS])
     return pd.DataFrame(typed, index=range(len(rows)))
 

@@ -1,4 +1,4 @@
-"""Bars from a folder (or one file) of CSV, Parquet and npz files; nothing else in the folder does harm."""
+"""Bars from a folder of CSV, Parquet and npz files, or from one such file; other files are ignored."""
 
 from __future__ import annotations
 
@@ -150,7 +150,10 @@ def _names(asset: Asset) -> tuple[str, ...]:
 
 
 def _choose(asset: Asset, universe: Universe, bar_files: list[BarFile]) -> FileChoice | None:
-    """Prefer the most trusted name, then the file that holds most of the universe, then the path."""
+    """Return the best file with the asset's bars, None where no file has them.
+
+    The most trusted name decides, then how much of the universe a file has, then its path.
+    """
     candidates = []
     for bar_file in bar_files:
         held = (

@@ -1,4 +1,4 @@
-"""What a regressor sees of each bar, before it is standardised: changes or levels, in raw units.
+"""What a regressor sees of each bar before standardisation: changes or levels, in raw units.
 
 changes  open, high, low, close: log ratio to the close before; volume: change of its log
 levels   as they are quoted

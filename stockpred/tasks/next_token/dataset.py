@@ -1,4 +1,4 @@
-"""Prepared bars as every rank reads them: numpy arrays mapped from disk, no pandas."""
+"""Prepared tokens as every rank reads them: numpy arrays mapped from disk, without pandas."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ from stockpred.tasks.next_token.tokenizer import FEATURES
 CLOSE_RETURN, OPEN_GAP, UPPER_WICK, LOWER_WICK, VOLUME = range(len(FEATURES))
 MIN_RETURNS = 20  # before this many returns the volatility is not known
 VOLATILITY_FLOOR = 1e-4
-LARGEST = 20.0  # features beyond this are cut: a stale price that moves at last has no scale
+LARGEST = 20.0  # features beyond this are cut: the first move of a long stale price has no scale
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,7 +1,7 @@
 """One bar, one token: the nearest of ``vocab_size`` typical candles, found by k-means on training bars.
 
-Shape suffixes: N bars, K tokens, F features (see features.py). Centroids live in standardised units: features
-minus mean over scale, cut at +-clip. The file is JSON; every float survives the round trip bit for bit.
+Shape suffixes: N bars, K tokens, F features (see features.py). Centroids are in standardised units:
+(features - mean) / scale, cut at +-clip. The file is JSON and keeps every bit of every float.
 """
 
 from __future__ import annotations
@@ -22,14 +22,13 @@ from stockpred.tasks.next_token import kmeans
 FEATURES = ("close_return", "open_gap", "upper_wick", "lower_wick", "volume")
 NEVER_NEGATIVE = ("upper_wick", "lower_wick")
 FORMAT = 1
-SCALE_FLOOR = (
-    0.05  # where opens equal the close before, the gap is rounding noise and must not fill the codebook
-)
+SCALE_FLOOR = 0.05
+"""Where opens equal the close before, the gap is rounding noise, which must not fill the codebook."""
 
 
 @dataclass(frozen=True, eq=False)
 class Tokenizer:
-    """The codebook and the scaling; all of it learnt from training bars."""
+    """The codebook and the scaling, both fitted on training bars."""
 
     centroids: npt.NDArray[np.float32]
     """[K, F] in standardised units."""

@@ -1,4 +1,4 @@
-"""Fixed-length samples of a split: T tokens, the T tokens that follow them, and which of those count.
+"""Samples of fixed length: T tokens, the T tokens that follow them, and which of those targets count.
 
 Shape suffixes: B samples, T context_length, W windows. A window never leaves its segment, nor the bars that
 its split may read. Short runs are padded at the right and masked.
@@ -18,7 +18,7 @@ from stockpred.tasks.next_token.dataset import TokenDataset
 def scoring_stride(context_length: int, asked: int | None) -> int:
     """Return how many targets the windows of validation and test advance by; ``asked`` is data.score_stride.
 
-    It has nothing to do with training's: it only says how much context a scored bar has.
+    It is independent of training's stride, and decides how much context a scored bar has at least.
     """
     return asked or max(context_length // 4, 1)
 

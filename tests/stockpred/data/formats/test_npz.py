@@ -112,7 +112,7 @@ def test_a_volume_may_be_absent(load: Callable[..., SourceBars]) -> None:
     assert load({"A.npz": saved(arrays(volume=None))}).bars["volume"].isna().all()
 
 
-def test_closes_only_are_kept_by_the_checks_and_told(load: Callable[..., SourceBars]) -> None:
+def test_closes_only_are_kept_by_the_checks_and_reported(load: Callable[..., SourceBars]) -> None:
     loaded = load({"A.npz": saved({name: arrays()[name] for name in ("time", "close")})})
     checked = quality.check(loaded.bars, {"A": "index"}, max_hole_sessions=5)
     assert not checked.left_out.any()
@@ -124,18 +124,18 @@ def test_closes_only_are_kept_by_the_checks_and_told(load: Callable[..., SourceB
     assert finding["action"] == "open, high and low set to the close"
 
 
-def test_candles_are_not_told_to_be_closes(load: Callable[..., SourceBars]) -> None:
+def test_candles_are_not_reported_as_closes(load: Callable[..., SourceBars]) -> None:
     assert load({"A.npz": saved(arrays())}).findings.empty
 
 
-def test_an_unknown_close_is_left_out_and_told_as_in_a_csv(load: Callable[..., SourceBars]) -> None:
+def test_an_unknown_close_is_left_out_and_reported_as_in_a_csv(load: Callable[..., SourceBars]) -> None:
     bars = load({"A.npz": saved(arrays(close=np.array([11.0, np.nan, 13.0])))}).bars
     checked = quality.check(bars, {"A": "us_equity"}, max_hole_sessions=5)
     assert checked.left_out.tolist() == [False, True, False]
     assert checked.findings["check"].tolist() == ["price_unknown"]
 
 
-def test_repeated_times_are_mended_and_told(load: Callable[..., SourceBars]) -> None:
+def test_repeated_times_are_mended_and_reported(load: Callable[..., SourceBars]) -> None:
     loaded = load({"A.npz": saved(arrays(time=np.array([DAYS[0], DAYS[1], DAYS[1]], "datetime64[D]")))})
     assert loaded.bars["close"].tolist() == [11.0, 13.0]
     assert loaded.findings["check"].tolist() == ["conflicting_duplicate"]
@@ -184,13 +184,13 @@ WRONG = {
 def test_what_is_wrong_is_one_error_with_the_file_and_the_fix(
     load: Callable[..., SourceBars], tmp_path: Path, fault: str
 ) -> None:
-    content, told = WRONG[fault]
+    content, message = WRONG[fault]
     with pytest.raises(UserError) as caught:
         load({"A.npz": saved(content)})
-    assert told in str(caught.value)
+    assert message in str(caught.value)
     assert str(caught.value).startswith(str(tmp_path / "bars" / "A.npz"))
     assert caught.value.exit_code != 0
-    if "row " not in told:
+    if "row " not in message:
         assert caught.value.fix
 
 
@@ -225,7 +225,7 @@ def _npy() -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
         (b"", "it is empty"),
         (CSV.encode(), "it is not an .npz file"),
@@ -237,10 +237,10 @@ def _npy() -> bytes:
     ],
     ids=["empty", "a CSV", "a pickle", "an npy", "half", "all but a byte", "a short array"],
 )
-def test_a_file_that_is_no_npz_or_not_whole_is_told(
-    load: Callable[..., SourceBars], tmp_path: Path, content: bytes, told: str
+def test_a_file_that_is_no_npz_or_not_whole_is_reported(
+    load: Callable[..., SourceBars], tmp_path: Path, content: bytes, message: str
 ) -> None:
-    with pytest.raises(UserError, match=told) as caught:
+    with pytest.raises(UserError, match=message) as caught:
         load({"A.npz": content})
     assert caught.value.where == str(tmp_path / "bars" / "A.npz")
     assert caught.value.fix

@@ -138,7 +138,7 @@ def test_the_files_name_wins_over_the_symbol_and_the_fuller_table_over_the_small
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
         (PLAIN + "2024-01-04,1,2,x,2,3\n", ":4: 'x' in column 'Low' is not a usable number"),
         (PLAIN + "\n2024-01-04,1,2,1.2.3,2,3\n", ":5: '1.2.3'"),
@@ -153,13 +153,13 @@ def test_the_files_name_wins_over_the_symbol_and_the_fuller_table_over_the_small
         ("Date,Open,High\n2024-01-02,1,2\n", "no column for low, close"),
     ],
 )
-def test_what_cannot_be_read_is_told_with_file_and_line(
-    load: Callable[..., SourceBars], content: str, told: str
+def test_what_cannot_be_read_is_reported_with_file_and_line(
+    load: Callable[..., SourceBars], content: str, message: str
 ) -> None:
     with pytest.raises(UserError) as caught:
         load({"A.csv": content})
     assert "A.csv" in str(caught.value)
-    assert told in str(caught.value)
+    assert message in str(caught.value)
 
 
 MANY = PLAIN[: PLAIN.index("\n") + 1] + "".join(
@@ -211,7 +211,7 @@ def _broken_parquet(is_long: bool = False) -> bytes:
         "broken long Parquet",
     ],
 )
-def test_a_damaged_file_is_told_with_its_path(
+def test_a_damaged_file_is_reported_with_its_path(
     load: Callable[..., SourceBars], tmp_path: Path, name: str, content: bytes
 ) -> None:
     with pytest.raises(UserError, match="cannot be read") as caught:
@@ -299,7 +299,7 @@ def test_all_prices_follow_the_adjusted_close(load: Callable[..., SourceBars]) -
     assert (bars["close"] / bars["low"]).iloc[3] == pytest.approx(37.63 / 40)
 
 
-def test_no_permission_is_told(load: Callable[..., SourceBars], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_permission_is_reported(load: Callable[..., SourceBars], monkeypatch: pytest.MonkeyPatch) -> None:
     really_open = Path.open
 
     def refuse_reading(path: Path, mode: str = "r", **options: Any) -> Any:

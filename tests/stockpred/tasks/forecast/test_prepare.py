@@ -244,7 +244,7 @@ def test_the_run_tells_what_was_fitted_on_what(
 
 
 @pytest.mark.parametrize(
-    ("changes", "told", "where", "fix"),
+    ("changes", "message", "where", "fix"),
     [
         ({"data__symbol": None}, "data.symbol names none", "data.symbol", "there are X, Y"),
         ({"data__symbol": "Z"}, "'Z' is not an asset", "data.symbol", "X, Y"),
@@ -256,31 +256,31 @@ def test_the_run_tells_what_was_fitted_on_what(
         ({"data__start": "2031-01-01"}, "no bars between", "data.start", "dates inside"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_trained_on_is_told(
+def test_what_cannot_be_trained_on_is_reported(
     market: Market,
     make_bars: MakeBars,
     run_paths: RunPaths,
     changes: dict[str, Any],
-    told: str,
+    message: str,
     where: str,
     fix: str,
 ) -> None:
     with pytest.raises(UserError) as caught:
         prepare.prepare(market.experiment(make_bars(count=130), **changes), run_paths)
-    assert told in caught.value.what
+    assert message in caught.value.what
     assert caught.value.where == where
     assert fix in str(caught.value.fix)
     assert list(run_paths.root.iterdir()) == []
 
 
-@pytest.mark.parametrize(("num_unknown", "is_told"), [(200, True), (30, True), (3, False)])
+@pytest.mark.parametrize(("num_unknown", "is_reported"), [(200, True), (30, True), (3, False)])
 def test_a_feature_that_the_bars_do_not_have_is_named(
-    market: Market, make_bars: MakeBars, num_unknown: int, is_told: bool
+    market: Market, make_bars: MakeBars, num_unknown: int, is_reported: bool
 ) -> None:
     bars = make_bars()
     bars.loc[bars.index % (200 // num_unknown) == 0, "volume"] = np.nan
     experiment = market.experiment(bars)
-    if not is_told:
+    if not is_reported:
         prepare.build(experiment)
         return
     with pytest.raises(UserError, match="volume of X is unknown") as caught:
@@ -288,7 +288,7 @@ def test_a_feature_that_the_bars_do_not_have_is_named(
     assert "take volume out of series.features.us_equity" in str(caught.value.fix)
 
 
-def test_holes_that_leave_no_whole_sample_are_told(market: Market, make_bars: MakeBars) -> None:
+def test_holes_that_leave_no_whole_sample_are_reported(market: Market, make_bars: MakeBars) -> None:
     bars = make_bars(count=200)
     bars.loc[bars.index % 6 == 0, "low"] = -1.0
     with pytest.raises(UserError) as caught:
@@ -352,8 +352,8 @@ def test_an_attempt_that_lost_the_run_writes_nothing_more(
 
     with pytest.raises(UserError, match="another attempt"):
         prepare.prepare(market.experiment(make_bars()), run_paths, check_lease=check_lease)
-    told = (run_paths.norm_stats, run_paths.asset_info, run_paths.data_info)
-    assert {path.name for path in run_paths.root.iterdir()} == {path.name for path in told[:allowed]}
+    files = (run_paths.norm_stats, run_paths.asset_info, run_paths.data_info)
+    assert {path.name for path in run_paths.root.iterdir()} == {path.name for path in files[:allowed]}
 
 
 def test_loading_needs_neither_pandas_nor_pyarrow_nor_torch() -> None:

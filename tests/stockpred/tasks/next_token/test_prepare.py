@@ -114,7 +114,7 @@ def test_bars_left_out_are_counted_in_the_split_that_misses_them(
     assert info["findings"]["price_not_positive"]["action"] == "left out"
 
 
-def test_rows_without_a_symbol_are_told_in_the_runs_record(
+def test_rows_without_a_symbol_are_reported_in_the_runs_record(
     bar_folder: Path, experiment: NextTokenExperiment, run_paths: RunPaths
 ) -> None:
     parts = [pd.read_parquet(path).assign(symbol=path.stem) for path in sorted(bar_folder.iterdir())]
@@ -123,13 +123,13 @@ def test_rows_without_a_symbol_are_told_in_the_runs_record(
     bar_folder.mkdir()
     table.to_parquet(bar_folder / "table.parquet", index=False)
     prepare.prepare(_from(bar_folder, experiment), run_paths)
-    told = json.loads(run_paths.data_info.read_text())["findings"]["blank_symbol"]
-    assert told["count"] == 2
-    assert told["examples"][0] == {"symbol": "table.parquet", "time": None, "value": 1.0}
+    finding = json.loads(run_paths.data_info.read_text())["findings"]["blank_symbol"]
+    assert finding["count"] == 2
+    assert finding["examples"][0] == {"symbol": "table.parquet", "time": None, "value": 1.0}
 
 
 @pytest.mark.parametrize(("score_stride", "used"), [(None, 4), (3, 3)])
-def test_scoring_windows_are_told_as_they_are_used(
+def test_scoring_windows_are_reported_as_they_are_used(
     make_experiment: MakeExperiment,
     write_universe: WriteUniverse,
     run_paths: RunPaths,
@@ -138,11 +138,11 @@ def test_scoring_windows_are_told_as_they_are_used(
 ) -> None:
     own = make_experiment(write_universe(*ROWS), data__stride=16, data__score_stride=score_stride)
     prepare.prepare(own, run_paths)
-    told = json.loads(run_paths.data_info.read_text())["windows"]
+    windows = json.loads(run_paths.data_info.read_text())["windows"]
     loaded = dataset.load(run_paths)
     expected = {split: len(Windows(loaded, split, 16, used)) for split in ("validation", "test")}
-    assert {split: told[split]["windows"] for split in expected} == expected
-    assert told["train"]["windows"] == len(Windows(loaded, "train", 16, 16))
+    assert {split: windows[split]["windows"] for split in expected} == expected
+    assert windows["train"]["windows"] == len(Windows(loaded, "train", 16, 16))
 
 
 @pytest.mark.parametrize("allowed", range(6))
@@ -163,7 +163,7 @@ def test_an_attempt_that_lost_the_run_writes_nothing_more(
 
 
 @pytest.mark.parametrize("name", ["norm_stats.json", "prepared"])
-def test_what_cannot_be_written_is_told_with_its_file(
+def test_what_cannot_be_written_is_reported_with_its_file(
     experiment: NextTokenExperiment, run_paths: RunPaths, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     really_replace, really_rename = Path.replace, Path.rename
@@ -319,7 +319,7 @@ def test_windows_of_different_splits_share_no_bar(experiment: NextTokenExperimen
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
         ({"tokenizer__vocab_size": 60_000}, "vocab_size 60000 is larger than"),
         ({"data__start": "2031-01-01"}, "no bars between 2031-01-01 and the end"),
@@ -332,9 +332,9 @@ def test_windows_of_different_splits_share_no_bar(experiment: NextTokenExperimen
         ({"data__universe": "/nowhere.csv"}, "no universe file"),
     ],
 )
-def test_what_cannot_be_trained_on_is_told(
+def test_what_cannot_be_trained_on_is_reported(
     changes: dict[str, object],
-    told: str,
+    message: str,
     make_experiment: MakeExperiment,
     write_universe: WriteUniverse,
     run_paths: RunPaths,
@@ -342,7 +342,7 @@ def test_what_cannot_be_trained_on_is_told(
     own = make_experiment(write_universe(*ROWS), **changes)
     with pytest.raises(UserError) as caught:
         prepare.prepare(own, run_paths)
-    assert told in str(caught.value)
+    assert message in str(caught.value)
     assert caught.value.fix or "universe" in str(caught.value)
     assert not run_paths.prepared.exists()
 
