@@ -7,9 +7,9 @@ torch.
 from __future__ import annotations
 
 import ast
-import contextlib
 import importlib
 import pkgutil
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -61,8 +61,10 @@ def _constants(path: Path) -> dict[str, Any]:
     """Return the constants of a file whose values are literals; others are left out."""
     found: dict[str, Any] = {}
     for node in ast.parse(path.read_text(), filename=str(path)).body:
-        target = node.targets[0] if isinstance(node, ast.Assign) else getattr(node, "target", None)
-        if isinstance(node, ast.Assign | ast.AnnAssign) and isinstance(target, ast.Name) and node.value:
-            with contextlib.suppress(ValueError):
+        if not isinstance(node, ast.Assign | ast.AnnAssign) or node.value is None:
+            continue
+        target = node.targets[0] if isinstance(node, ast.Assign) else node.target
+        if isinstance(target, ast.Name):
+            with suppress(ValueError):
                 found[target.id] = ast.literal_eval(node.value)
     return found

@@ -172,7 +172,7 @@ def test_an_attempt_that_lost_its_lease_ends_its_ranks_and_writes_nothing(tmp_pa
     run = local_run(tmp_path, "time.sleep(600)")
     paths = RunPaths(run.run_dir)
     code = (
-        "import sys, pickle; from hpc import lease; lease.RENEW_S = 0.3;"
+        "import sys, pickle; from hpc.run import lease; lease.RENEW_S = 0.3;"
         "run = pickle.loads(bytes.fromhex(sys.argv[1])); print(run())"
     )
     import pickle

@@ -5,40 +5,35 @@ Axes: B samples, T bars, F features.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from stockpred.config.base import Experiment
-from stockpred.train.learner import Batch, Metrics, Networks
+from stockpred.train.learner import Batch, Direction, Evaluation, Learner, Networks, Update
 
 TASKS = ("direction",)
 MODEL = "inputs_BTF -> forecast_B"
+NETWORKS = ("model",)
+METRICS: Mapping[str, Direction] = {"cross_entropy": "min"}
 
 
-class Logistic:
+class Logistic(Learner):
     """One network, ``model``: inputs_BTF -> log odds [B]."""
 
-    selection_metric = "cross_entropy"
+    metrics = METRICS
 
     def __init__(self, model: nn.Module) -> None:
         self.networks: dict[str, nn.Module] = {"model": model}
 
-    def updates(self, batch: Batch, networks: Networks) -> Iterator[tuple[str, Tensor]]:
-        yield "model", summed_loss(networks["model"], batch) / batch["loss_weight"]
+    def updates(self, batch: Batch, networks: Networks, step: int) -> Iterator[Update]:
+        yield "model", summed_loss(networks.synced("model"), batch) / batch["loss_weight"]
 
-    def evaluate(self, batch: Batch, networks: Networks) -> Metrics:
+    def evaluate(self, batch: Batch, networks: Networks) -> Evaluation:
         num_samples = torch.tensor(float(len(batch["is_up"])))
-        return {"cross_entropy": (summed_loss(networks["model"], batch), num_samples)}
-
-    def state_dict(self) -> dict[str, Any]:
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        assert not state
+        return Evaluation({"cross_entropy": (summed_loss(networks.local("model"), batch), num_samples)})
 
 
 def summed_loss(model: nn.Module, batch: Batch) -> Tensor:
