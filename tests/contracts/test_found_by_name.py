@@ -104,11 +104,13 @@ def test_a_model_declares_what_it_takes_and_gives_and_a_learner_can_train_it(mod
 
 
 @pytest.mark.parametrize("learner", registry.names(LEARNERS))
-def test_a_learner_declares_its_tasks_and_its_model_and_some_model_fits(learner: str) -> None:
+def test_a_learner_declares_what_it_learns_and_trains_and_some_model_fits(learner: str) -> None:
     tasks = registry.declared(LEARNERS, learner, "TASKS")
     assert tasks
     assert set(tasks) <= set(registry.names(TASKS))
     assert combination.models_for(learner)
+    assert registry.declared(LEARNERS, learner, "NETWORKS")
+    assert set(registry.declared(LEARNERS, learner, "METRICS").values()) <= {"min", "max"}
     assert callable(registry.load(LEARNERS, learner).build)
 
 
@@ -173,6 +175,8 @@ def test_a_model_takes_what_the_batch_holds_and_gives_the_shape_that_it_declares
     assert (sizes["B"], sizes["T"]) == (3, 8)
     assert all(torch.isfinite(tensor).all() for tensor in outputs)
     assert num_parameters(network) == registry.load_task(task).count_parameters(experiment)
+    assert tuple(own.learner.networks) == registry.declared(LEARNERS, learner, "NETWORKS")
+    assert own.learner.metrics == registry.declared(LEARNERS, learner, "METRICS")
 
 
 @pytest.mark.parametrize(
