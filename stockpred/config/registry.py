@@ -47,7 +47,7 @@ def load_task(name: str, part: str = "task") -> ModuleType:
 
 
 def declared(package: str, name: str, constant: str) -> Any:
-    """Return the literal that ``package``/``name``.py assigns to ``constant``; None where there is none."""
+    """Return the literal that ``package/name.py`` assigns to ``constant``; None where there is none."""
     return _constants(_file_of(package, name)).get(constant)
 
 

@@ -308,6 +308,19 @@ def test_complete_bars_are_used_again_without_their_source(
     prepare.prepare(experiment, run_paths)
 
 
+@pytest.mark.parametrize("name", ["norm_stats.json", "asset_info.json", "data_info.json"])
+def test_a_file_that_is_missing_is_written_again_with_the_same_bytes(
+    market: Market, make_bars: MakeBars, run_paths: RunPaths, name: str
+) -> None:
+    experiment = market.experiment(make_bars())
+    prepare.prepare(experiment, run_paths)
+    file = run_paths.root / name
+    content = file.read_bytes()
+    file.unlink()
+    prepare.prepare(experiment, run_paths)
+    assert file.read_bytes() == content
+
+
 def test_other_bars_or_settings_than_the_run_began_with_are_refused(
     market: Market, make_bars: MakeBars, run_paths: RunPaths
 ) -> None:

@@ -205,6 +205,18 @@ def test_an_unfinished_preparation_is_done_again_to_the_same_bytes(
     assert {path.name: path.read_bytes() for path in run_paths.prepared.iterdir()} == before
 
 
+@pytest.mark.parametrize("name", ["norm_stats.json", "asset_info.json", "tokenizer.json", "data_info.json"])
+def test_a_file_that_is_missing_is_written_again_with_the_same_bytes(
+    experiment: NextTokenExperiment, run_paths: RunPaths, name: str
+) -> None:
+    prepare.prepare(experiment, run_paths)
+    file = run_paths.root / name
+    content = file.read_bytes()
+    file.unlink()
+    prepare.prepare(experiment, run_paths)
+    assert file.read_bytes() == content
+
+
 def test_other_bars_than_the_run_began_with_are_refused(
     bar_folder: Path, experiment: NextTokenExperiment, run_paths: RunPaths
 ) -> None:
