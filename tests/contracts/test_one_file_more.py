@@ -16,7 +16,7 @@ import pytest
 
 from hpc.attempt.submit import write_run
 from hpc.base import records
-from hpc.base.errors import ExitCode, UserError
+from hpc.base.errors import ExitCode, UserError, UserErrors
 from hpc.plan.plan import build
 from hpc.run.history import Ledger
 from hpc.run.paths import RunPaths
@@ -74,6 +74,15 @@ def trained(root: Path, case: str, *overrides: str) -> tuple[RunPaths, str]:
     return plan.paths, output
 
 
+def add_to_case(root: Path, section: str) -> int:
+    """Put a section in the place of the case's model; return its line."""
+    path = root / "cases" / "per_stock" / "config.yaml"
+    lines = path.read_text().splitlines()
+    place = lines.index("model:")
+    path.write_text("\n".join([*lines[:place], section, *lines[place + 2 :]]) + "\n")
+    return place + 1
+
+
 def assert_trained_and_reported(paths: RunPaths, *, names: tuple[str, ...]) -> None:
     history = Ledger(paths.events).history()
     assert history.finished
@@ -87,6 +96,28 @@ def test_a_model_is_one_file(workspace: Path) -> None:
     paths, _ = trained(workspace, "per_stock", "model.name=newest_bar")
 
     assert_trained_and_reported(paths, names=("newest_bar", "persistence"))
+
+
+def test_a_setting_of_a_models_own_is_one_file_more(workspace: Path) -> None:
+    add_to_case(workspace, "model: {name: window_mean, context_length: 10, num_newest: 3}")
+
+    paths, _ = trained(workspace, "per_stock")
+
+    assert_trained_and_reported(paths, names=("window_mean", "num_newest"))
+
+
+def test_a_wrong_setting_of_a_models_own_is_one_error_with_its_line(workspace: Path) -> None:
+    line = add_to_case(
+        workspace, "model: {name: window_mean, context_length: 10, num_newest: 3, num_newset: 4}"
+    )
+
+    with pytest.raises(UserError) as caught:
+        build(workspace, "per_stock", preset="demo", overrides=FEW_STEPS)
+
+    assert not isinstance(caught.value, UserErrors)
+    assert caught.value.where == f"cases/per_stock/config.yaml:{line}"
+    assert "model.num_newset: unknown key" in caught.value.what
+    assert caught.value.fix == "did you mean 'num_newest'?"
 
 
 def test_a_learner_is_one_file(workspace: Path) -> None:
