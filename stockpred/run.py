@@ -68,7 +68,7 @@ def _run(env: JobEnv, paths: RunPaths, stop: Stop) -> ExitCode:
     if env.is_main:
         guard()
         log.info("=== attempt %d of %s/%s, %d ranks", env.attempt, paths.case, paths.run_id, env.world_size)
-        task_module.prepare(experiment, paths, guard=guard)
+        task_module.prepare(experiment, paths, check_lease=guard)
     from stockpred.train import core, distributed
 
     with distributed.joined(env, paths, experiment.training, timeout_s=PREPARING_S) as group:
