@@ -244,9 +244,9 @@ def demo(case: str, preset: str, *, locally: bool) -> ExitCode:
     def interrupt_once(views: list[RunView]) -> None:
         (view,) = views
         is_far = view.total_steps and (view.step or 0) >= DEMO_INTERRUPT_AT * view.total_steps
-        if view.attempt == 1 and is_far and not paths.stop_wish.exists():
+        if view.attempt == 1 and is_far and not paths.stop_request.exists():
             tables.talk(f"*** interrupting attempt 1 at step {view.step}, as a time limit would")
-            records.write_json(paths.stop_wish, {"attempt": 1})
+            records.write_json(paths.stop_request, {"attempt": 1})
 
     views = _follow([paths], on_tick=interrupt_once)
     history = Ledger(paths.events).history()

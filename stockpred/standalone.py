@@ -117,7 +117,7 @@ def _attempt(paths: RunPaths) -> Iterator[list[ExitCode]]:
     mine = lease.new(attempt=len(ledger.history().attempts) + 1, job_id=_job_id())
     lease.take(paths.lease, mine, is_running=lambda _: None)
     os.environ |= {jobenv.ATTEMPT: str(mine.attempt), jobenv.LEASE: mine.token}
-    paths.stop_wish.unlink(missing_ok=True)
+    paths.stop_request.unlink(missing_ok=True)
     ledger.close_lost_attempt(mine.job_id)
     ledger.append("submitted", job_id=mine.job_id, executor="local")
     ledger.append("attempt_started", attempt=mine.attempt, job_id=mine.job_id, nodes=[], host=mine.host)

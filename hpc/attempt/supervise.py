@@ -18,7 +18,7 @@ from hpc.base import records
 from hpc.base.errors import ExitCode, UserError
 from hpc.base.shell import Process
 from hpc.run import jobenv, lease
-from hpc.run.history import Attempt, Ledger
+from hpc.run.history import AttemptRecord, Ledger
 from hpc.run.lease import Lease
 from hpc.run.paths import RunPaths
 
@@ -92,7 +92,7 @@ def _open_attempt(
     if reason:
         what = f"{paths.case}/{paths.run_id} is not started again: {reason}"
         raise UserError(what, fix="submit it again to insist", exit_code=ExitCode.REFUSED)
-    paths.stop_wish.unlink(missing_ok=True)
+    paths.stop_request.unlink(missing_ok=True)
     ledger.append(
         "attempt_started",
         attempt=mine.attempt,
@@ -123,7 +123,7 @@ def _watch(paths: RunPaths, platform: Platform, mine: Lease, wishes: list[int]) 
     leaves_at: float | None = None
     while (exit_code := _exit_code(processes)) is None:
         if wishes and leaves_at is None:
-            records.write_json(paths.stop_wish, {"attempt": mine.attempt})
+            records.write_json(paths.stop_request, {"attempt": mine.attempt})
             leaves_at = time.monotonic() + platform.pass_on(wishes[0], processes)
         if leaves_at is not None and time.monotonic() > leaves_at:
             return ExitCode.FAILED, False
@@ -200,7 +200,7 @@ def _judge(
     )
 
 
-def _agreed_cause(rows: list[records.Row], attempt: Attempt | None) -> str | None:
+def _agreed_cause(rows: list[records.Row], attempt: AttemptRecord | None) -> str | None:
     causes = [
         row.get("cause")
         for row in rows

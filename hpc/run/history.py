@@ -19,7 +19,7 @@ from hpc.base.records import Row
 
 
 @dataclass(frozen=True)
-class Attempt:
+class AttemptRecord:
     """One start of a run. Steps count optimizer steps; times are epoch seconds."""
 
     number: int
@@ -40,7 +40,7 @@ class Attempt:
 class History:
     """A run's ledger, reduced."""
 
-    attempts: tuple[Attempt, ...] = ()
+    attempts: tuple[AttemptRecord, ...] = ()
     job_ids: tuple[str, ...] = ()
     executor: str | None = None
     array: str | None = None
@@ -54,7 +54,7 @@ class History:
     warnings: tuple[str, ...] = ()
 
     @property
-    def last(self) -> Attempt | None:
+    def last(self) -> AttemptRecord | None:
         return self.attempts[-1] if self.attempts else None
 
     @property
@@ -79,7 +79,7 @@ class History:
             return False
         return self.finished or last.decision == "stop"
 
-    def has_progress(self, attempt: Attempt) -> bool:
+    def has_progress(self, attempt: AttemptRecord) -> bool:
         """Say whether an attempt committed a step that the run did not have before."""
         earlier = [other.committed_step or 0 for other in self.attempts if other.number < attempt.number]
         return (attempt.committed_step or 0) > max(earlier, default=0)
@@ -145,7 +145,7 @@ def _fold(history: History, row: Row) -> History:
         case {"kind": "submitted", "job_id": str(job_id)}:
             return _fold_submit(history, job_id, row)
         case {"kind": "attempt_started", "attempt": int(number), "job_id": str(job_id), "time": started}:
-            attempt = Attempt(number, job_id, tuple(row.get("nodes", ())), started)
+            attempt = AttemptRecord(number, job_id, tuple(row.get("nodes", ())), started)
             return replace(_with_job(history, job_id), attempts=(*history.attempts, attempt))
         case {"kind": "hold_lifted", "key": str(key)}:
             return replace(history, lifted_holds=(*history.lifted_holds, key))
@@ -185,7 +185,7 @@ def _fold_attempt(history: History, number: int, row: Row) -> History:
     return replace(history, attempts=attempts)
 
 
-def _changed(attempt: Attempt, row: Row) -> Attempt:
+def _changed(attempt: AttemptRecord, row: Row) -> AttemptRecord:
     match row:
         case {"kind": "resumed", "step": int(step)}:
             return replace(attempt, first_step=step)

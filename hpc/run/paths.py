@@ -67,7 +67,7 @@ class RunPaths:
         return self.root / "lease.json"
 
     @property
-    def stop_wish(self) -> Path:
+    def stop_request(self) -> Path:
         return self.root / "stop.json"
 
     @property

@@ -153,7 +153,7 @@ def main(run: Path, settings: TrainingConfig, options: Options) -> core.Outcome:
     env, paths = JobEnv.read(), RunPaths(run)
     stop = Stop(
         deadline=env.deadline,
-        wish_file=paths.stop_wish if env.is_main else None,
+        request_file=paths.stop_request if env.is_main else None,
         attempt=env.attempt,
         margin_s=0.0,
         check_every_s=0.05,

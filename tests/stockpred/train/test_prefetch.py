@@ -112,7 +112,7 @@ def train(root: Path, stream: toy_core.ToyStream, num_workers: int) -> RunPaths:
             settings=settings,
             group=group,
             paths=paths,
-            stop=Stop(deadline=None, wish_file=None, attempt=1),
+            stop=Stop(deadline=None, request_file=None, attempt=1),
             ledger=Ledger(paths.events),
         )
     return paths
