@@ -11,7 +11,7 @@ from hpc.attempt.local_job import local_holder, waits_in_pool
 from hpc.base import records
 from hpc.base.errors import UserError
 from hpc.base.records import Row
-from hpc.run.find import Run, open_run
+from hpc.run.find import OLDER, OLDER_FIX, Run, open_run
 from hpc.run.history import History, Ledger
 from hpc.slurm import commands
 from hpc.slurm.parse import QueuedJob
@@ -79,6 +79,8 @@ class Evidence:
 def view_of(run: Run, evidence: Evidence) -> RunView:
     """Reduce a run and the evidence to its view. Pure."""
     state, sentence, remedy = _state(run.history, evidence)
+    if run.is_older:
+        sentence, remedy = OLDER, OLDER_FIX
     progress = evidence.progress
     is_moving = state is RunState.RUNNING
     return RunView(

@@ -1,4 +1,4 @@
-"""What happened to a run, attempt by attempt: an append-only file that every writer adds lines to.
+"""What happened to a run, attempt by attempt: an append-only file of events, the ledger.
 
 The launcher writes ``submitted``, ``attempt_started``, ``attempt_ended``, ``hold_lifted``, ``cancelled``
 and ``vanished``; ranks write ``resumed``, ``checkpoint``, ``stop_agreed``, ``finished``, ``warning`` and
@@ -16,6 +16,7 @@ from typing import Any
 
 from hpc.base import records
 from hpc.base.records import Row
+from hpc.run.ending import Decision
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,8 @@ class AttemptRecord:
     decision: str | None = None
     why: str | None = None
     mistake: str | None = None
+    stop_cause: str | None = None
+    """What the ranks agreed to stop for."""
 
 
 @dataclass(frozen=True)
@@ -73,11 +76,11 @@ class History:
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing more is to come by itself."""
+        """Whether nothing more happens to the run by itself."""
         last = self.last
         if last is None or last.ended is None or self.is_resubmitted:
             return False
-        return self.finished or last.decision == "stop"
+        return self.finished or last.decision == Decision.STOP
 
     def has_progress(self, attempt: AttemptRecord) -> bool:
         """Say whether an attempt committed a step that the run did not have before."""
@@ -92,7 +95,7 @@ class History:
         excused = frozenset(blameless)
         stalled = 0
         for attempt in reversed(self.attempts[self.num_forgiven :]):
-            if self.has_progress(attempt) or attempt.decision == "finished":
+            if self.has_progress(attempt) or attempt.decision == Decision.FINISHED:
                 break
             stalled += attempt.cause not in excused
         return stalled
@@ -107,23 +110,6 @@ class Ledger:
     def append(self, kind: str, **fields: Any) -> None:
         """Add one event, stamped with the time."""
         records.append_row(self.path, {"time": time.time(), "kind": kind, **fields})
-
-    def close_lost_attempt(self, job_id: str) -> None:
-        """End an attempt whose batch side died without a word, before ``job_id`` begins the next.
-
-        When the same job starts again, Slurm requeued it: a node failed, or a preemption left no time
-        to save.
-        """
-        last = self.history().last
-        if last and last.ended is None:
-            self.append(
-                "attempt_ended",
-                attempt=last.number,
-                exit_code=None,
-                cause="requeued by Slurm" if last.job_id == job_id else "lost",
-                decision="continue",
-                why="its batch side went away without a word",
-            )
 
     def rows(self) -> list[Row]:
         return records.read_rows(self.path)
@@ -191,6 +177,8 @@ def _changed(attempt: AttemptRecord, row: Row) -> AttemptRecord:
             return replace(attempt, first_step=step)
         case {"kind": "checkpoint", "step": int(step)}:
             return replace(attempt, committed_step=step)
+        case {"kind": "stop_agreed", "cause": str(cause)}:
+            return replace(attempt, stop_cause=cause)
         case {"kind": "mistake", "text": str(text)}:
             return replace(attempt, mistake=attempt.mistake or text)
         case {"kind": "vanished"} if attempt.ended is not None:
