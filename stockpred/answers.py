@@ -48,7 +48,10 @@ def answer(question: Row) -> Row:
 
 
 def problems_of(tree: Tree) -> list[Row]:
-    """Return every problem of an experiment as {key, what, fix}."""
+    """Return every problem of an experiment as {key, what, fix}.
+
+    Where task, learner and model do not fit together, that alone: the settings are then those of another task.
+    """
     try:
         experiment = schema.of(tree)
     except UserError as error:
@@ -58,12 +61,10 @@ def problems_of(tree: Tree) -> list[Row]:
         *_unknown_name(tree, "learner.name", LEARNERS),
         *_unknown_name(tree, "model.name", MODELS),
     ]
-    found = [
-        *yamlfile.problems_of(experiment, tree),
-        *unknown,
-        *([] if unknown else _misfits(tree)),
-        *_unknown_symbol(tree.get("data")),
-    ]
+    misfits = [] if unknown else _misfits(tree)
+    if misfits:
+        return [_problem(*problem) for problem in misfits]
+    found = [*yamlfile.problems_of(experiment, tree), *unknown, *_unknown_symbol(tree.get("data"))]
     return [_problem(*problem) for problem in found]
 
 

@@ -60,7 +60,7 @@ class StandaloneJob:
 
 @dataclass(frozen=True)
 class Work:
-    """What the launcher answers: the runs of the case, and when the allocation ends; None where nothing does."""
+    """What the launcher answers: the runs of the case, and when the allocation ends (None: never)."""
 
     runs: tuple[RunPaths, ...]
     deadline: float | None

@@ -174,7 +174,6 @@ WRONG = {
         overrides=("task.name=next_token", "data.symbol=BTCUSDT"),
         what="cannot learn task next_token",
         fix="use one of: language_model",
-        where="command line",
     ),
     "unknown source": Wrong(
         overrides=("data.source=file",), what="'file'", fix="'files'", where="command line"
