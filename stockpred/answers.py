@@ -50,7 +50,7 @@ def answer(question: Row) -> Row:
 def problems_of(tree: Tree) -> list[Row]:
     """Return every problem of an experiment as {key, what, fix}.
 
-    Where task, learner and model do not fit together, that alone: the settings are then those of another task.
+    Where task, learner and model do not fit, that alone: the settings are then those of another task.
     """
     try:
         experiment = schema.of(tree)

@@ -77,10 +77,7 @@ def _run(env: JobEnv, attempt: Attempt) -> ExitCode:
             stream=task.stream,
             settings=experiment.training,
             group=group,
-            paths=paths,
-            stop=attempt.stop,
-            ledger=attempt.ledger,
-            guard=attempt.check_lease,
+            attempt=attempt,
         )
     if outcome is core.Outcome.CONTINUE_LATER:
         return ExitCode.CONTINUE_LATER

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from hpc.base.errors import ExitCode, UserError
-from hpc.run.history import Ledger
+from hpc.run.attempt import Attempt
 from hpc.run.jobenv import JobEnv
 from hpc.run.paths import RunPaths
 from hpc.run.stop import Stop
@@ -172,9 +172,7 @@ def main(run: Path, settings: TrainingConfig, options: Options) -> core.Outcome:
             stream=ToyStream(options.num_samples),
             settings=settings,
             group=group,
-            paths=paths,
-            stop=stop,
-            ledger=Ledger(paths.events),
+            attempt=Attempt(paths, env.attempt, stop),
         )
 
 
