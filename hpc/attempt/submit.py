@@ -104,7 +104,7 @@ def _send_array(plan: ArrayPlan, *, locally: bool) -> None:
 
 
 def _result(paths: RunPaths, queue: commands.RecentQueue, limit: float) -> SubmitResult:
-    """Say what a submit has to do about a run, after letting one that was told to end do so."""
+    """Say what a submit has to do about a run; wait for one that was asked to stop."""
     while True:
         run = open_run(paths)
         refuse_older(run)
@@ -116,7 +116,7 @@ def _result(paths: RunPaths, queue: commands.RecentQueue, limit: float) -> Submi
         if not history.is_cancelled and not history.is_over:
             return SubmitResult.ATTACHED
         if time.monotonic() > limit:
-            what = f"{run.name} was told to end and is still leaving"
+            what = f"{run.name} was asked to stop and is still leaving"
             raise UserError(what, fix="submit again in a minute", exit_code=ExitCode.REFUSED)
         time.sleep(1.0)
 

@@ -62,7 +62,7 @@ class History:
 
     @property
     def job_id(self) -> str | None:
-        """The job that carries the run on: the newest one submitted."""
+        """The newest job that was submitted for the run."""
         return self.job_ids[-1] if self.job_ids else None
 
     @property

@@ -56,7 +56,7 @@ class RecentQueue:
 
 
 def job_of(queued: Sequence[QueuedJob], names: Collection[str], job_ids: Sequence[str]) -> QueuedJob | None:
-    """Return the job that carries a run: a living one before an ended one, the newest before the older.
+    """Return the job of a run: a living one before an ended one, the newest before the older.
 
     ``names`` are what Slurm calls the run's jobs: ids alone come back when a cluster is set up anew.
     """
