@@ -14,7 +14,7 @@ from typing import Protocol
 from hpc.base.errors import ExitCode, UserError
 from hpc.run import jobenv, lease
 from hpc.run.decision import RetryLimits, judge, stalled_reason
-from hpc.run.ending import SUPERSEDED, Cause, Circumstance, Ending
+from hpc.run.ending import SUPERSEDED, Cause, Circumstance, Decision, Ending
 from hpc.run.history import Ledger
 from hpc.run.lease import Lease
 from hpc.run.paths import RunPaths
@@ -151,6 +151,6 @@ def _close_lost_attempt(ledger: Ledger, job: Job) -> None:
         attempt=last.number,
         exit_code=None,
         cause=str(Cause.REQUEUED if is_requeued else Cause.LOST),
-        decision="continue",
+        decision=str(Decision.CONTINUE),
         why="the process that carried it ended before it could record the end",
     )
