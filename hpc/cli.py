@@ -58,7 +58,7 @@ def _plan_options(command: Callable[..., None]) -> Callable[..., None]:
             "--preset", default=None, help="table (default), small, demo, or one of the case's own."
         ),
         click.option(
-            "--data", default=None, metavar="DIR", help="Read the bars from DIR; short for data.dir=DIR."
+            "--data", default=None, metavar="DIR", help="Read the data from DIR; short for data.dir=DIR."
         ),
         click.option(
             "--only",
@@ -110,7 +110,7 @@ def submit(request: PlanRequest, local: bool, dry_run: bool, wait: bool, yes: bo
 @cli.command("submit-all")
 @click.argument("cases", nargs=-1, required=True)
 @click.option("--preset", default=None, help="The preset of all of the cases.")
-@click.option("--data", default=None, metavar="DIR", help="Read the bars from DIR.")
+@click.option("--data", default=None, metavar="DIR", help="Read the data from DIR.")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="A setting for all cases.")
 @click.option("--cluster", default=None, envvar="HPC_CLUSTER", help="A layer of slurm/clusters/NAME.yaml.")
 @click.option("--fresh", is_flag=True, help="Start new runs although some with this configuration exist.")
