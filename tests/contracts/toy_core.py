@@ -54,7 +54,6 @@ SETTINGS: dict[str, Any] = {
     "compile": False,
     "exact": False,
     "tensorboard": False,
-    "min_step_s": 0.0,
     "num_workers": 0,
 }
 
