@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 from torch import nn
 
 from hpc.base.errors import UserError
+from hpc.run.attempt import Attempt
 from stockpred.library import checkpoints
 from stockpred.library.checkpoints import EpochCheckpoint, History
 from stockpred.library.optimizer import SuppliedOptimizer
@@ -17,8 +17,7 @@ from stockpred.library.optimizer import SuppliedOptimizer
 class EpochEnd:
     """Called on every rank when an epoch is over; what it remembers is part of each checkpoint.
 
-    ``folder`` is where ``checkpoint_epoch_N.pt`` go, None on ranks that write none. ``check_lease`` raises
-    where another process holds that folder.
+    ``attempt`` has the folder where ``checkpoint_epoch_N.pt`` go; None on ranks that write none.
     """
 
     def __init__(
@@ -27,14 +26,13 @@ class EpochEnd:
         *,
         num_batches: int,
         steps_per_epoch: int,
-        folder: Path | None,
+        attempt: Attempt | None,
         every: int,
         keep: int,
-        check_lease: Callable[[], None],
     ) -> None:
         self.history = {name: list(values) for name, values in history.items()}
         self.num_batches, self.steps_per_epoch = num_batches, steps_per_epoch
-        self.folder, self.every, self.keep, self.check_lease = folder, every, keep, check_lease
+        self.attempt, self.every, self.keep = attempt, every, keep
 
     def __call__(
         self, step: int, metrics: Mapping[str, float], model: nn.Module, optimizer: SuppliedOptimizer
@@ -45,9 +43,9 @@ class EpochEnd:
         for name, value in row.items():
             self.history.setdefault(name, []).append(value)
         optimizer.end_epoch(metrics.get("val_loss", metrics["train_loss"]))
-        if self.folder is not None and epoch % self.every == 0:
-            self.check_lease()
-            checkpoints.save(self.folder, self._content(epoch, model, optimizer), keep=self.keep)
+        if self.attempt is not None and epoch % self.every == 0:
+            self.attempt.check_lease()
+            checkpoints.save(self.attempt.paths.root, self._content(epoch, model, optimizer), keep=self.keep)
 
     def state_dict(self) -> dict[str, Any]:
         return {"history": self.history, "num_batches": self.num_batches}

@@ -1,21 +1,23 @@
-"""A checkpoint folder while one training writes into it: the lease, the ledger, the wish to stop."""
+"""A checkpoint folder while one training writes into it: the lease, the ledger, the request to stop."""
 
 from __future__ import annotations
 
 import os
 import signal
+import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from functools import partial
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from hpc.base.errors import ExitCode, UserError
 from hpc.run import lease
-from hpc.run.history import Ledger
-from hpc.run.lease import Lease
+from hpc.run.attempt import Attempt
+from hpc.run.decision import RetryLimits
+from hpc.run.ending import NOTHING, Circumstance
+from hpc.run.lifecycle import OpenAttempt, open_attempt
 from hpc.run.paths import RunPaths
 from hpc.run.stop import STOP_SIGNALS, Stop
 from stockpred.train.distributed import Group
@@ -23,98 +25,83 @@ from stockpred.train.distributed import Group
 PATIENCE_S = 10.0
 """How long a rank of a training that was killed may take to notice it."""
 POLL_S = 0.1
+LIMITS = RetryLimits(max_stalled=1, max_attempts=None, starts_again=False)
+"""A person starts each attempt, and a person's start is never refused for what came before."""
 
 
 @dataclass(frozen=True)
-class Held:
-    """A folder that this training may write into; ``check_lease`` raises when it no longer may."""
+class PersonsProcess:
+    """The process of a person's script, as what carries an attempt."""
 
-    paths: RunPaths
-    ledger: Ledger
-    stop: Stop
-    group: Group
-    check_lease: Callable[[], None]
+    job_id: str
+    deadline: float | None
+    executor: str = "local"
+    array: str | None = None
+    nodes: tuple[str, ...] = ()
+    is_new_submit: bool = True
+
+    def circumstance(self) -> Circumstance:
+        return NOTHING
+
+    def is_running(self, job_id: str) -> bool | None:
+        del job_id
 
 
 @contextmanager
-def held(folder: Path, group: Group) -> Iterator[Held]:
-    """Hold a folder on behalf of all ranks. Collective; the first rank holds, and the others write nothing.
+def held(folder: Path, group: Group) -> Iterator[Attempt]:
+    """Hold a folder on behalf of all ranks, and yield the attempt that writes into it. Collective.
 
     Raises UserError on every rank while another training is at work there.
     """
     paths = RunPaths(folder)
-    mine, refusal = _take(paths) if group.is_main else (None, None)
-    number, refusal = group.from_main((mine.attempt if mine else 0, refusal))
-    if refusal is not None:
-        raise UserError(refusal, where=str(folder), fix="wait for it to end, or take another checkpoint_dir")
-    own_group = replace(group, env=replace(group.env, attempt=number))
-    stop = Stop(deadline=group.env.deadline, wish_file=None, attempt=number)
-    check = partial(lease.check, paths.lease, mine.token) if mine else _is_not_asked
-    with _listening(stop), _attempt_of(paths, mine):
-        yield Held(paths, Ledger(paths.events), stop, own_group, check)
+    with ExitStack() as stack:
+        found = _opened(stack, paths, group) if group.is_main else None
+        refusal = found if isinstance(found, str) else None
+        held_by = (found.number, found.lease.token) if isinstance(found, OpenAttempt) else None
+        held_by, refusal = group.from_main((held_by, refusal))
+        if held_by is None:
+            fix = "wait for it to end, or take another checkpoint_dir"
+            raise UserError(refusal, where=str(folder), fix=fix, exit_code=ExitCode.REFUSED)
+        number, token = held_by
+        stop = Stop(deadline=group.env.deadline, request_file=None, attempt=number)
+        stack.enter_context(_listening(stop))
+        if isinstance(found, OpenAttempt):
+            stack.enter_context(_closed(found))
+        yield Attempt(paths, number, stop, token)
 
 
-def _is_not_asked() -> None:
-    """Let a rank that writes nothing pass."""
-
-
-def _take(paths: RunPaths) -> tuple[Lease | None, str | None]:
-    """Return the lease of a new attempt, or why there is none."""
+def _opened(stack: ExitStack, paths: RunPaths, group: Group) -> OpenAttempt | str:
+    """Return the new attempt, or why there is none."""
     paths.root.mkdir(parents=True, exist_ok=True)
-    mine = lease.new(attempt=len(Ledger(paths.events).history().attempts) + 1, job_id=str(os.getpid()))
+    job = PersonsProcess(f"{socket.gethostname()}:{os.getpid()}", group.env.deadline)
     limit = time.monotonic() + PATIENCE_S
     while True:
         try:
-            lease.take(paths.lease, mine, is_running=lambda _: None)
+            attempt = stack.enter_context(open_attempt(paths, job, LIMITS))
         except UserError as error:
             if time.monotonic() > limit:
-                return None, error.what
+                return error.what
             time.sleep(POLL_S)
         else:
-            return mine, None
+            stack.enter_context(lease.kept_alive(paths.lease, attempt.lease))
+            return attempt
 
 
 @contextmanager
-def _attempt_of(paths: RunPaths, mine: Lease | None) -> Iterator[None]:
-    """Tell the ledger when the attempt begins and how it ends; give signs of life in between."""
-    if mine is None:
-        yield
-        return
-    ledger = Ledger(paths.events)
-    ledger.close_lost_attempt(mine.job_id)
-    ledger.append("attempt_started", attempt=mine.attempt, job_id=mine.job_id, nodes=[], host=mine.host)
-    cause, exit_code = "failed", ExitCode.FAILED
+def _closed(attempt: OpenAttempt) -> Iterator[None]:
+    """Record how an attempt ends."""
+    exit_code = int(ExitCode.FAILED)
     try:
-        with _renewed(paths.lease, mine):
-            yield
-        cause, exit_code = "finished", ExitCode.OK
-    except SystemExit:
-        cause, exit_code = "cancelled", ExitCode.CONTINUE_LATER
+        yield
+        exit_code = int(ExitCode.OK)
+    except SystemExit as error:
+        exit_code = error.code if isinstance(error.code, int) else exit_code
+        raise
+    except KeyboardInterrupt:
+        exit_code = int(ExitCode.INTERRUPTED)
         raise
     finally:
-        decision = "finished" if exit_code == ExitCode.OK else "stop"
-        ledger.append(
-            "attempt_ended", attempt=mine.attempt, exit_code=exit_code, cause=cause, decision=decision, why=""
-        )
-        lease.give_back(paths.lease, mine)
-
-
-@contextmanager
-def _renewed(path: Path, mine: Lease) -> Iterator[None]:
-    """Leave signs of life, by which other machines know that the folder is held."""
-    is_over = threading.Event()
-
-    def renew() -> None:
-        while not is_over.wait(lease.RENEW_S):
-            lease.renew(path, mine)
-
-    thread = threading.Thread(target=renew, name="lease", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        is_over.set()
-        thread.join()
+        attempt.close(exit_code)
 
 
 @contextmanager

@@ -113,6 +113,5 @@ class DistributedConfig:
             "collective_timeout_s": self.timeout_s,
             "nccl_debug": self.nccl_debug,
             "tensorboard": False,
-            "min_step_s": 0.0,
         }
         return TrainingConfig(**values)

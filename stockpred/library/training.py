@@ -15,9 +15,10 @@ from torch.optim import Optimizer
 
 from hpc.base import records
 from hpc.base.errors import ExitCode, UserError
+from hpc.run.attempt import Attempt
 from stockpred.library.checkpoints import EpochCheckpoint, History
 from stockpred.library.epochs import EpochEnd
-from stockpred.library.holding import Held, held
+from stockpred.library.holding import held
 from stockpred.library.learner import Criterion, SuppliedModel
 from stockpred.library.loaders import Loader, epochs_of
 from stockpred.library.optimizer import Interval, Ramp, Scheduler, SuppliedOptimizer, check_optimizer
@@ -58,21 +59,20 @@ def train(supplied: Supplied, config: DistributedConfig, group: Group) -> Histor
     check_optimizer(supplied.optimizer, unwrapped(supplied.model))
     if group.warning is not None and group.is_main:
         log.warning(group.warning)
-    with _folder(config, group) as folder, held(folder, group) as holding:
+    with _folder(config, group) as folder, held(folder, group) as attempt:
         try:
-            with lost_peers_explained(group.env, holding.paths):
-                return _train(supplied, config, holding)
+            with lost_peers_explained(group.env, attempt.paths):
+                return _train(supplied, config, group, attempt)
         except torch.OutOfMemoryError as error:
             raise _out_of_memory(error) from error
         except OSError as error:
             raise disk_refused(error, folder) from error
 
 
-def _train(supplied: Supplied, config: DistributedConfig, holding: Held) -> History:
-    group = holding.group
+def _train(supplied: Supplied, config: DistributedConfig, group: Group, attempt: Attempt) -> History:
     share = Share(group.rank, group.world_size, config.gradient_accumulation_steps)
     stream = _stream(supplied, config, share)
-    epoch_end = _epoch_end(supplied, config, stream, holding)
+    epoch_end = _epoch_end(supplied, config, stream, attempt if group.is_main else None)
     first_step = supplied.start.epoch * stream.steps_per_epoch if supplied.start else 0
     learner = SuppliedModel(
         supplied.model,
@@ -83,19 +83,16 @@ def _train(supplied: Supplied, config: DistributedConfig, holding: Held) -> Hist
         is_validated=supplied.val_loader is not None,
     )
     if group.is_main:
-        _go_back(holding, supplied.start)
+        _go_back(attempt, supplied.start)
     outcome = core.train(
         learner=learner,
         stream=stream,
         settings=config.training(supplied.num_epochs, is_validated=supplied.val_loader is not None),
         group=group,
-        paths=holding.paths,
-        stop=holding.stop,
-        ledger=holding.ledger,
-        guard=holding.check_lease,
+        attempt=attempt,
     )
     if outcome is core.Outcome.CONTINUE_LATER:
-        log.info("asked to stop: saved in %s; the same call goes on from there", holding.paths.root)
+        log.info("asked to stop: saved in %s; the same call goes on from there", attempt.paths.root)
         raise SystemExit(int(ExitCode.CONTINUE_LATER))
     return epoch_end.history
 
@@ -109,16 +106,16 @@ def _stream(supplied: Supplied, config: DistributedConfig, share: Share) -> Load
 
 
 def _epoch_end(
-    supplied: Supplied, config: DistributedConfig, stream: LoaderStream, holding: Held
+    supplied: Supplied, config: DistributedConfig, stream: LoaderStream, attempt: Attempt | None
 ) -> EpochEnd:
+    """Return what closes an epoch; without an attempt it writes no file."""
     return EpochEnd(
         supplied.start.history if supplied.start else {},
         num_batches=stream.training.num_batches,
         steps_per_epoch=stream.steps_per_epoch,
-        folder=holding.paths.root if holding.group.is_main else None,
+        attempt=attempt,
         every=config.save_frequency,
         keep=config.keep_n_checkpoints,
-        check_lease=holding.check_lease,
     )
 
 
@@ -152,13 +149,13 @@ def _folder(config: DistributedConfig, group: Group) -> Iterator[Path]:
         yield Path(folder)
 
 
-def _go_back(holding: Held, start: EpochCheckpoint | None) -> None:
+def _go_back(attempt: Attempt, start: EpochCheckpoint | None) -> None:
     """Drop what lies beyond the epoch that a person has loaded, the first time they go on from it."""
-    record = holding.paths.root / STARTED_FROM
+    record = attempt.paths.root / STARTED_FROM
     if start is None or records.read_json_if_any(record) == start.identity:
         return
-    holding.check_lease()
-    for directory in holding.paths.checkpoints.glob("step_*"):
+    attempt.check_lease()
+    for directory in attempt.paths.checkpoints.glob("step_*"):
         directory.rename(directory.with_name(f"{directory.name}.old-{start.epoch}"))
     records.write_json(record, start.identity)
 

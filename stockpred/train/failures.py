@@ -7,7 +7,6 @@ from pathlib import Path
 
 from hpc.base.errors import ExitCode, UserError
 
-
 ROOM_FOR_A_RUN = (
     "lower training.batch_size and raise training.accumulate by as much; else set "
     "training.gradient_checkpointing=true, training.precision=bf16, or a smaller model.context_length"

@@ -11,10 +11,9 @@ import torch
 from torch import nn
 
 from hpc.base.errors import UserError
-from hpc.run.paths import RunPaths
+from hpc.run.attempt import Attempt
 from stockpred.config.base import TrainingConfig
 from stockpred.train import checkpoint
-from stockpred.train.checkpoint import Guard
 from stockpred.train.compression import PowerSGD
 from stockpred.train.distributed import Group
 from stockpred.train.learner import Learner
@@ -44,11 +43,11 @@ class Saver:
         selection: Selection,
         settings: TrainingConfig,
         group: Group,
-        paths: RunPaths,
-        guard: Guard,
+        attempt: Attempt,
     ) -> None:
         self.learner, self.optimizers, self.selection = learner, optimizers, selection
-        self.settings, self.group, self.paths, self.guard = settings, group, paths, guard
+        self.settings, self.group = settings, group
+        self.paths, self.check_lease = attempt.paths, attempt.check_lease
 
     def gather(self, compression: Mapping[str, PowerSGD]) -> Contents:
         """Return on rank 0 what differs between ranks: the states of parts, and of ``compression``.
@@ -84,7 +83,9 @@ class Saver:
             "best_step": now.tracker.best_step,
         }
         keep = self.settings.keep_checkpoints
-        checkpoint.save(self.paths.checkpoints, now.step, contents, about=about, keep=keep, guard=self.guard)
+        checkpoint.save(
+            self.paths.checkpoints, now.step, contents, about=about, keep=keep, guard=self.check_lease
+        )
         checkpoint.prune_best(self.paths.best, self.paths.checkpoints)
 
     def load(self, directory: Path, global_batch: int, compression: Mapping[str, PowerSGD]) -> Progressed:
@@ -118,7 +119,7 @@ class Saver:
             {name: network.state_dict() for name, network in self.learner.networks.items()},
             metric=self.selection.metric,
             value=tracker.best,
-            guard=self.guard,
+            guard=self.check_lease,
         )
 
     def return_to_best(self, tracker: Tracker, warn: Callable[[str], None]) -> bool:
@@ -128,7 +129,7 @@ class Saver:
             tracker.best_step,
             metric=self.selection.metric,
             value=tracker.best,
-            guard=self.guard,
+            guard=self.check_lease,
         )
         checkpoint.prune_best(self.paths.best, self.paths.checkpoints)
         if not has_best:

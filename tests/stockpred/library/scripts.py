@@ -1,7 +1,7 @@
 """A person's script, as a test starts it in processes of its own.
 
-Usage: scripts.py REQUEST_JSON, with what torchrun, srun or a person's hand puts into the environment. The script
-writes what came out to ``out/RANK.pt``.
+Usage: scripts.py OUT REQUEST_JSON, with what torchrun, srun or a person's hand puts into the environment. The
+script writes what came out to ``OUT/RANK.pt``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The same training on real processes: started here, by torchrun, by hand on two nodes, killed and resumed."""
+"""The same training on real processes: started here, by torchrun, by hand on two nodes; killed, resumed."""
 
 from __future__ import annotations
 

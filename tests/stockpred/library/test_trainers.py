@@ -59,7 +59,9 @@ def plain_loop(
 
 
 @pytest.mark.parametrize("make", OPTIMIZERS.values(), ids=OPTIMIZERS.keys())
-def test_a_plain_loop_and_the_trainer_give_the_same_bits(make: Callable[[Any], torch.optim.Optimizer]) -> None:
+def test_a_plain_loop_and_the_trainer_give_the_same_bits(
+    make: Callable[[Any], torch.optim.Optimizer],
+) -> None:
     mine, theirs = new_model(), new_model()
     own, given = make(mine.parameters()), make(theirs.parameters())
     schedulers = [torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.7) for optimizer in (own, given)]
@@ -98,7 +100,9 @@ class OwnLoss(nn.Module):
 
 
 @pytest.mark.parametrize("wrap", [lambda m: m, DataParallel, MultiGPUWrapper], ids=["bare", "dp", "wrapper"])
-def test_a_model_with_its_own_loss_learns_the_same_in_any_wrapper(wrap: Callable[[nn.Module], nn.Module]) -> None:
+def test_a_model_with_its_own_loss_learns_the_same_in_any_wrapper(
+    wrap: Callable[[nn.Module], nn.Module],
+) -> None:
     expected = new_model()
     plain_loop(expected, OPTIMIZERS["adam"](expected.parameters()), 2)
     model = OwnLoss()
@@ -127,9 +131,7 @@ def train(config: DistributedConfig, num_epochs: int, dataset: Any = None, load:
     trainer = DistributedTrainer(model, config)
     epoch = trainer.load_checkpoint(load, optimizer, scheduler) if load else None
     batches = DataLoader(dataset or Line(), BATCH_SIZE, shuffle=True)
-    history = trainer.train(
-        batches, optimizer, nn.MSELoss(), num_epochs, DataLoader(Line(), 16), scheduler
-    )
+    history = trainer.train(batches, optimizer, nn.MSELoss(), num_epochs, DataLoader(Line(), 16), scheduler)
     found = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "history": history}
     return found if epoch is None else found | {"loaded": epoch}
 
@@ -287,7 +289,10 @@ def test_memory_that_is_full_is_told_with_what_to_lower() -> None:
     assert "gradient_checkpointing" in str(caught.value.fix)
 
 
-IMPORTS = "import sys, stockpred; print([m for m in ('torch', 'numpy', 'pandas') if m in sys.modules], dir(stockpred))"
+IMPORTS = (
+    "import sys, stockpred; "
+    "print([name for name in ('torch', 'numpy', 'pandas') if name in sys.modules], dir(stockpred))"
+)
 
 
 def test_importing_the_package_imports_no_torch_and_shows_every_name() -> None:
