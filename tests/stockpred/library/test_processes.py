@@ -96,7 +96,11 @@ def slow(folder: Path, **settings: Any) -> dict[str, Any]:
     return request(5, 4, **kept) | {"pause_s": 0.01, "dropout": 0.2}
 
 
-@pytest.mark.parametrize("settings", [{"use_distributed": False}, {"gpus_per_node": 2}], ids=["one", "two"])
+@pytest.mark.parametrize(
+    "settings",
+    [{"use_distributed": False}, {"gpus_per_node": 2, "gradient_compression": "powersgd"}],
+    ids=["one", "two with PowerSGD"],
+)
 def test_killed_in_an_epoch_the_same_call_goes_on_bit_for_bit(
     settings: dict[str, Any], tmp_path: Path, start: Started
 ) -> None:
@@ -133,6 +137,19 @@ def wait_for_checkpoints(folder: Path, earlier: int, process: subprocess.Popen[s
         assert process.poll() is None, process.communicate()[0]
         time.sleep(0.01)
     raise AssertionError("nothing was saved")
+
+
+def test_compressed_gradients_still_learn_and_differ_from_whole_ones(
+    joint: dict[str, Any], tmp_path: Path, start: Started
+) -> None:
+    found = {}
+    for kind in ("bf16", "powersgd"):
+        ended(start(tmp_path / kind, request(6, 4, gpus_per_node=2, gradient_compression=kind)))
+        found[kind] = result(tmp_path / kind)["history"]["train_loss"]
+    exact = joint["history"]["train_loss"]
+    for losses in found.values():
+        assert losses[:3] != exact
+        assert losses[:3] == pytest.approx(exact, rel=0.05)
 
 
 def test_asked_to_stop_it_saves_and_leaves_with_the_code_of_a_requeue(tmp_path: Path, start: Started) -> None:
