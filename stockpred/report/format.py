@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from stockpred.metrics import Estimate, Proportion
 from stockpred.report.elements import ABSENT, Cell
+from stockpred.score.metrics import Estimate, Proportion
 
 
 def parameters(count: int) -> str:

@@ -10,8 +10,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from stockpred.metrics import Floats
 from stockpred.report.canvas import BAND, FAINT, MODEL, MUTED, STYLE, canvas, legend_above, svg
+from stockpred.score.metrics import Floats
 
 _POINTS_PER_CURVE = 300
 _MOST_LABELLED_RESUMES = 4

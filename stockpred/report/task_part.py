@@ -12,7 +12,7 @@ from stockpred.config import registry
 from stockpred.config.registry import TASKS
 from stockpred.report.elements import Picture, Section, Table, Tile, Verdict
 from stockpred.report.runfiles import RunFiles
-from stockpred.results.evaluated import Evaluated
+from stockpred.score.metrics import EvaluatedModel
 
 T = TypeVar("T")
 
@@ -21,7 +21,7 @@ T = TypeVar("T")
 class Tested:
     """What the test showed: the head of the page and its first sections."""
 
-    evaluated: Evaluated
+    evaluated: EvaluatedModel
     verdict: Verdict
     tiles: tuple[Tile, ...]
     sections: tuple[Section, ...]

@@ -13,9 +13,8 @@ import pandas as pd
 from hpc.base import records
 from hpc.base.errors import UserError
 from hpc.run.paths import RunPaths
-from stockpred import metrics
-from stockpred.metrics import Estimate, Floats, Integers
-from stockpred.results.evaluated import Evaluated
+from stockpred.score import metrics
+from stockpred.score.metrics import Estimate, EvaluatedModel, Floats, Integers
 from stockpred.tasks.forecast import results as results
 from stockpred.tasks.forecast.results import RegressionResults, Scores
 from stockpred.train.checkpoint import Guard, unguarded
@@ -52,7 +51,7 @@ def evaluate_test(
     *,
     drift: float,
     paths: RunPaths,
-    evaluated: Evaluated,
+    evaluated: EvaluatedModel,
     guard: Guard = unguarded,
 ) -> RegressionResults:
     """Score the test split; write ``predictions.parquet`` and ``test_results.json``; return the results.
@@ -72,7 +71,7 @@ def evaluate_test(
     return found
 
 
-def score(forecasts: Forecasts, *, drift: float, evaluated: Evaluated) -> RegressionResults:
+def score(forecasts: Forecasts, *, drift: float, evaluated: EvaluatedModel) -> RegressionResults:
     """Return the figures of the model, of persistence, of drift and of always-up on the same bars."""
     previous = forecasts.previous_close
     return RegressionResults(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from stockpred.metrics import Estimate
 from stockpred.report.elements import Cell, Line, Table, heads, line
 from stockpred.report.format import direction, figure, number, p_value
+from stockpred.score.metrics import Estimate
 from stockpred.tasks.forecast.report_verdict import in_percent
 from stockpred.tasks.forecast.results import RegressionResults, Scores
 

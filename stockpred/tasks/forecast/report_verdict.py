@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from stockpred.metrics import Estimate
 from stockpred.report.elements import Verdict
 from stockpred.report.format import parameters, signed
+from stockpred.score.metrics import Estimate
 from stockpred.tasks.forecast.results import BETTER, UNDECIDED, WORSE, RegressionResults
 
 CLAIMS = {

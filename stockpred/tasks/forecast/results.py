@@ -9,8 +9,7 @@ from pathlib import Path
 from pydantic import TypeAdapter
 
 from hpc.base import records
-from stockpred.metrics import Estimate, Proportion
-from stockpred.results.evaluated import Evaluated
+from stockpred.score.metrics import Estimate, EvaluatedModel, Proportion
 
 BETTER, WORSE, UNDECIDED = "better", "worse", "no skill that can be told from zero"
 
@@ -56,7 +55,7 @@ class Scores:
 class RegressionResults:
     """The whole test of one asset; times are dates in UTC, ``drift`` the return that the rival forecasts."""
 
-    evaluated: Evaluated
+    evaluated: EvaluatedModel
     symbol: str
     category: str
     num_bars: int

@@ -16,7 +16,7 @@ from stockpred.config import registry
 from stockpred.config.forecast import ForecastExperiment
 from stockpred.config.registry import LEARNERS, MODELS
 from stockpred.learners.supervised import Supervised
-from stockpred.results.evaluated import Evaluated
+from stockpred.score.metrics import EvaluatedModel
 from stockpred.tasks.forecast.dataset import Series, features_of, load, only_asset
 from stockpred.tasks.forecast.evaluate import Forecasts, evaluate_test
 from stockpred.tasks.forecast.results import Scores
@@ -83,7 +83,7 @@ class ForecastTask:
             self.forecasts("test", device),
             drift=float(self.series.returns(self.stream.samples["train"]).mean()),
             paths=self.paths,
-            evaluated=Evaluated(self.experiment.model.name, self.num_parameters, best_step),
+            evaluated=EvaluatedModel(self.experiment.model.name, self.num_parameters, best_step),
             guard=guard,
         )
         yield from (_line(row) for row in (found.model, *found.rivals) if row.mse_price is not None)

@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from stockpred import metrics
-from stockpred.metrics import Floats, Integers
+from stockpred.score import metrics
+from stockpred.score.metrics import Floats, Integers
 from stockpred.tasks.next_token.dataset import Dataset
 
 EWMA_DECAY = 0.94  # RiskMetrics (J.P. Morgan 1996) for daily returns

@@ -16,9 +16,8 @@ import torch
 from hpc.base import records
 from hpc.base.errors import UserError
 from hpc.run.paths import RunPaths
-from stockpred import metrics
-from stockpred.metrics import Estimate, Floats, Integers
-from stockpred.results.evaluated import Evaluated
+from stockpred.score import metrics
+from stockpred.score.metrics import Estimate, EvaluatedModel, Floats, Integers
 from stockpred.tasks.next_token import baselines
 from stockpred.tasks.next_token import results as results
 from stockpred.tasks.next_token.baselines import BarScores
@@ -66,7 +65,7 @@ def evaluate_test(
     scorer: Scorer,
     *,
     paths: RunPaths,
-    evaluated: Evaluated,
+    evaluated: EvaluatedModel,
     context_length: int,
     stride: int,
     batch_size: int = 16,
@@ -207,7 +206,7 @@ class Contest:
             (r for r in self.rivals if r.crps is not None), key=lambda r: float(np.mean(_given(r.crps)))
         )
 
-    def results(self, evaluated: Evaluated, *, unigram_alpha: float, bigram_tau: float) -> TestResults:
+    def results(self, evaluated: EvaluatedModel, *, unigram_alpha: float, bigram_tau: float) -> TestResults:
         expected_return = _given(self.model.expected_return)
         return TestResults(
             evaluated=evaluated,

@@ -10,7 +10,6 @@ import pandas as pd
 from matplotlib.collections import LineCollection
 from matplotlib.ticker import FixedLocator, MaxNLocator, PercentFormatter, StrMethodFormatter
 
-from stockpred.metrics import Floats
 from stockpred.report.canvas import (
     BAND,
     INK,
@@ -23,6 +22,7 @@ from stockpred.report.canvas import (
     legend_above,
     svg,
 )
+from stockpred.score.metrics import Floats
 
 
 def coverage_curve(levels: Floats, model: tuple[str, Floats], rival: tuple[str, Floats] | None) -> str:

@@ -9,8 +9,7 @@ from pathlib import Path
 from pydantic import TypeAdapter
 
 from hpc.base import records
-from stockpred.metrics import Correlation, Estimate, Proportion
-from stockpred.results.evaluated import Evaluated
+from stockpred.score.metrics import Correlation, Estimate, EvaluatedModel, Proportion
 
 _ROUNDING_NATS = 1e-9
 
@@ -63,7 +62,7 @@ class TestResults:
 
     __test__ = False  # its name begins like a test class of pytest
 
-    evaluated: Evaluated
+    evaluated: EvaluatedModel
     num_bars: int
     num_dates: int
     num_assets: int

@@ -18,11 +18,10 @@ from hpc.base import records, text
 from hpc.base.errors import UserError
 from hpc.run.history import Ledger
 from hpc.run.paths import RunPaths
-from stockpred.metrics import Estimate
 from stockpred.report import curves
 from stockpred.report.build import build_report
 from stockpred.report.format import parameters, signed
-from stockpred.results.evaluated import Evaluated
+from stockpred.score.metrics import Estimate, EvaluatedModel
 from stockpred.tasks.next_token import evaluate as evaluate
 from stockpred.tasks.next_token import pictures
 from stockpred.tasks.next_token.dataset import Dataset
@@ -81,7 +80,7 @@ def fill(paths: RunPaths, market: Dataset) -> TestResults:
         market,
         lambda batch: table[batch["tokens"]],
         paths=paths,
-        evaluated=Evaluated("market_gpt", 561_664, 40),
+        evaluated=EvaluatedModel("market_gpt", 561_664, 40),
         context_length=12,
         stride=6,
     )

@@ -7,7 +7,7 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from stockpred import metrics
+from stockpred.score import metrics
 from stockpred.tasks.forecast.results import UNDECIDED, RegressionResults, Scores
 from stockpred.tasks.forecast.summary.gather import Asset, TestedRun
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from stockpred.metrics import Estimate, Proportion
 from stockpred.report.format import figure
+from stockpred.score.metrics import Estimate, Proportion
 from stockpred.tasks.forecast.summary.entries import Entry
 
 HEADS = ("asset", "forecaster", "MSE", "MAE", "R2", "skill, %  (95 %)", "DM p", "direction, %  (95 %)")

@@ -13,14 +13,14 @@ from scipy import stats
 
 from hpc.base.errors import UserError
 from hpc.run.paths import RunPaths
-from stockpred import metrics
-from stockpred.results.evaluated import Evaluated
+from stockpred.score import metrics
+from stockpred.score.metrics import EvaluatedModel
 from stockpred.tasks.forecast import results as results
 from stockpred.tasks.forecast.evaluate import Forecasts, evaluate_test, score
 from stockpred.tasks.forecast.results import BETTER, UNDECIDED, WORSE, Scores
 
 DAY_NS = 86_400_000_000_000
-MLP = Evaluated("mlp", 8449, 40)
+MLP = EvaluatedModel("mlp", 8449, 40)
 BY_HAND = Forecasts(
     symbol="XYZ",
     category="us_equity",

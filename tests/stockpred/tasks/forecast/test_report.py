@@ -14,10 +14,9 @@ import pytest
 
 from hpc.base import records
 from hpc.run.paths import RunPaths
-from stockpred.metrics import Estimate
 from stockpred.report.build import build_report
 from stockpred.report.format import signed
-from stockpred.results.evaluated import Evaluated
+from stockpred.score.metrics import Estimate, EvaluatedModel
 from stockpred.tasks.forecast import figures
 from stockpred.tasks.forecast import report as chapter
 from stockpred.tasks.forecast.evaluate import Forecasts, evaluate_test
@@ -63,7 +62,7 @@ def fill(
         Forecasts(symbol, "index", time, previous, close, forecast),
         drift=0.00132,
         paths=paths,
-        evaluated=Evaluated("mlp", 8449, 40),
+        evaluated=EvaluatedModel("mlp", 8449, 40),
     )
     paths.config.write_text("task: {name: forecast}\n")
     records.write_json(paths.norm_stats, NORM_STATS)

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from stockpred.metrics import Estimate, Proportion
-from stockpred.results.evaluated import Evaluated
+from stockpred.score.metrics import Estimate, EvaluatedModel, Proportion
 from stockpred.tasks.forecast import results as results
 from stockpred.tasks.forecast.results import RegressionResults, Scores
 
@@ -24,7 +23,7 @@ def example() -> RegressionResults:
     )  # fmt: skip
     up = Scores("always_up", "always-up", *NOTHING, Proportion(0.54, 0.49, 0.59, 373))
     return RegressionResults(
-        Evaluated("mlp", 8449, 40),
+        EvaluatedModel("mlp", 8449, 40),
         "AAPL",
         "us_equity",
         374,

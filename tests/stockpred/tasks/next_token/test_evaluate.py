@@ -13,7 +13,7 @@ import torch
 
 from hpc.base.errors import UserError
 from hpc.run.paths import RunPaths
-from stockpred.results.evaluated import Evaluated
+from stockpred.score.metrics import EvaluatedModel
 from stockpred.tasks.next_token import baselines
 from stockpred.tasks.next_token import evaluate as evaluate
 from stockpred.tasks.next_token import results as results
@@ -23,7 +23,7 @@ from stockpred.train.checkpoint import Guard, unguarded
 from stockpred.train.learner import Batch
 
 MakeMarket = Callable[..., Dataset]
-EVALUATED = Evaluated("market_gpt", 1234, 50)
+EVALUATED = EvaluatedModel("market_gpt", 1234, 50)
 
 
 def unigram_scorer(market: Dataset) -> Callable[[Batch], torch.Tensor]:

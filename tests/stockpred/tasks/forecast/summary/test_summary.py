@@ -14,8 +14,8 @@ import pytest
 from hpc.base import records
 from hpc.base.errors import ExitCode, UserError
 from hpc.run.paths import RunPaths
-from stockpred.metrics import Estimate
 from stockpred.report.build import build_report
+from stockpred.score.metrics import Estimate
 from stockpred.tasks.forecast import results as results_file
 from stockpred.tasks.forecast.results import BETTER, UNDECIDED, WORSE
 from stockpred.tasks.forecast.summary import entries

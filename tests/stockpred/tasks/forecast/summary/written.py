@@ -11,7 +11,7 @@ import numpy as np
 
 from hpc.base import records
 from hpc.run.paths import RunPaths
-from stockpred.results.evaluated import Evaluated
+from stockpred.score.metrics import EvaluatedModel
 from stockpred.tasks.forecast.evaluate import Forecasts, evaluate_test
 
 DAY_NS = 86_400_000_000_000
@@ -41,7 +41,7 @@ def write_run(
         Forecasts(symbol, "us_equity", time, previous, close, forecast),
         drift=0.001,
         paths=paths,
-        evaluated=Evaluated(model, 8449, 40),
+        evaluated=EvaluatedModel(model, 8449, 40),
     )
     os.utime(paths.test_results, (written, written))
     paths.config.write_text(f"task: {{name: forecast}}\ndata: {{symbol: {symbol}}}\n")

@@ -17,8 +17,16 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
-_Z_95 = 1.959963984540054
-_erf = np.vectorize(math.erf, otypes=[np.float64])
+_Z_95 = 1.959963984540054  # scipy.special.ndtri(0.975), without the import
+
+
+@dataclass(frozen=True)
+class EvaluatedModel:
+    """The model that was tested: its name, its size, and the step that validation chose."""
+
+    model: str
+    num_parameters: int
+    best_step: int
 
 
 @dataclass(frozen=True)
@@ -109,7 +117,9 @@ def pit_fixed(weights_K: Floats, support_K: Floats, outcome_M: Floats) -> Floats
 
 
 def normal_cdf(z: Floats) -> Floats:
-    return np.asarray(0.5 * (1.0 + _erf(z / math.sqrt(2.0))))
+    from scipy.special import ndtr  # here and below: only a test needs them, so a start does not pay
+
+    return np.asarray(ndtr(z))
 
 
 def crps_normal(mean: Floats, deviation: Floats, outcome: Floats) -> Floats:
@@ -162,11 +172,10 @@ def automatic_lags(num_values: int) -> int:
 
 def long_run_variance(values: Floats, num_lags: int) -> float:
     """Return the Bartlett-weighted variance of Newey and West (1987) of a series around its mean."""
+    from statsmodels.stats.sandwich_covariance import S_hac_simple
+
     centred = values - values.mean()
-    total = float(centred @ centred)
-    for lag in range(1, num_lags + 1):
-        total += 2.0 * (1.0 - lag / (num_lags + 1.0)) * float(centred[lag:] @ centred[:-lag])
-    return total / len(values)
+    return float(S_hac_simple(centred, nlags=num_lags)[0, 0]) / len(values)
 
 
 def mean_by_group(values: Floats, groups: Integers) -> Estimate:
@@ -219,12 +228,9 @@ def holm(p_values: Sequence[float]) -> tuple[float, ...]:
     The smallest of n is multiplied by n, the next by n - 1, and so on; none falls below the one before it.
     The chance that any true null stays below 5 % is then at most 5 %, however the tests depend on each other.
     """
-    adjusted = [0.0] * len(p_values)
-    highest = 0.0
-    for rank, index in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
-        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[index]))
-        adjusted[index] = highest
-    return tuple(adjusted)
+    from statsmodels.stats.multitest import multipletests
+
+    return tuple(multipletests(p_values, method="holm")[1].tolist()) if p_values else ()
 
 
 def information_coefficient(
