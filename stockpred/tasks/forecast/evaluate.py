@@ -1,4 +1,4 @@
-"""Score a regressor's forecasts of the next close once on the test bars, beside the simple rivals.
+"""Score forecasts of the next close once on the test bars, beside the simple rivals.
 
 Axis: M scored bars of one asset. Returns are simple: price / previous close - 1.
 """
@@ -16,7 +16,7 @@ from hpc.run.paths import RunPaths
 from stockpred.score import metrics
 from stockpred.score.metrics import Estimate, EvaluatedModel, Floats, Integers
 from stockpred.tasks.forecast import results as results
-from stockpred.tasks.forecast.results import RegressionResults, Scores
+from stockpred.tasks.forecast.results import ForecastResults, ForecastScores
 from stockpred.train.checkpoint import Guard, unguarded
 
 _NS_PER_DAY = 86_400_000_000_000
@@ -53,7 +53,7 @@ def evaluate_test(
     paths: RunPaths,
     evaluated: EvaluatedModel,
     guard: Guard = unguarded,
-) -> RegressionResults:
+) -> ForecastResults:
     """Score the test split; write ``predictions.parquet`` and ``test_results.json``; return the results.
 
     ``drift`` is the mean simple return of the training targets. ``guard`` is called before each write and
@@ -71,10 +71,10 @@ def evaluate_test(
     return found
 
 
-def score(forecasts: Forecasts, *, drift: float, evaluated: EvaluatedModel) -> RegressionResults:
+def score(forecasts: Forecasts, *, drift: float, evaluated: EvaluatedModel) -> ForecastResults:
     """Return the figures of the model, of persistence, of drift and of always-up on the same bars."""
     previous = forecasts.previous_close
-    return RegressionResults(
+    return ForecastResults(
         evaluated=evaluated,
         symbol=forecasts.symbol,
         category=forecasts.category,
@@ -109,13 +109,13 @@ def prediction_table(forecasts: Forecasts) -> pd.DataFrame:
     )
 
 
-def _row(name: str, label: str, forecasts: Forecasts) -> Scores:
+def _row(name: str, label: str, forecasts: Forecasts) -> ForecastScores:
     price_error = forecasts.forecast - forecasts.close
     still_error = forecasts.previous_close - forecasts.close
     called, came = forecasts.forecast_return, forecasts.realised_return
     squared, still, date = price_error**2, still_error**2, forecasts.date
     is_persistence = bool((price_error == still_error).all())
-    return Scores(
+    return ForecastScores(
         name=name,
         label=label,
         mse_price=float(squared.mean()),
@@ -139,10 +139,10 @@ def _versus(loss: Floats, reference_loss: Floats, date: Integers) -> Estimate | 
     return metrics.diebold_mariano(loss, reference_loss, date) if len(np.unique(date)) > 1 else None
 
 
-def _always_up(forecasts: Forecasts) -> Scores:
+def _always_up(forecasts: Forecasts) -> ForecastScores:
     """Score the forecast of a rise, which says nothing of how far."""
     up = np.ones(len(forecasts.time))
-    return Scores(
+    return ForecastScores(
         name="always_up",
         label="always-up",
         mse_price=None,

@@ -1,4 +1,4 @@
-"""The picture of a regressor's test: what it forecast beside what came, and how far it was off."""
+"""The figure of a forecast test: what it forecast beside what came, and how far it was off."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from stockpred.learners.supervised import Supervised
 from stockpred.score.metrics import EvaluatedModel
 from stockpred.tasks.forecast.dataset import Series, features_of, load, only_asset
 from stockpred.tasks.forecast.evaluate import Forecasts, evaluate_test
-from stockpred.tasks.forecast.results import Scores
+from stockpred.tasks.forecast.results import ForecastScores
 from stockpred.tasks.forecast.stream import SeriesStream
 from stockpred.train.cadence import random_key
 from stockpred.train.learner import num_parameters, to_device
@@ -112,7 +112,7 @@ def _rounded(count: int) -> str:
     return str(count) if count < 1000 else f"{count / 1e3:.1f}k"
 
 
-def _line(row: Scores) -> str:
+def _line(row: ForecastScores) -> str:
     told = f"test {row.label:<12} MSE {row.mse_price:.4g}"
     if row.skill is None or row.skill_interval is None:
         return told

@@ -1,4 +1,4 @@
-"""The pictures of the next-bar chapter: one function, one SVG text."""
+"""The figures of the next-token report: each function returns one SVG text."""
 
 from __future__ import annotations
 

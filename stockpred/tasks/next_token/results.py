@@ -1,4 +1,4 @@
-"""The figures of a test as plain frozen data: written by the evaluation, read by the report."""
+"""The results of a next-token test as frozen data: written by the evaluation, read by report and summary."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _ROUNDING_NATS = 1e-9
 
 
 @dataclass(frozen=True)
-class Scores:
+class TokenScores:
     """A forecaster's row. Errors in basis points of log return; None where it makes no such statement.
 
     ``coverage`` maps "50", "80", "90" to the share of outcomes inside that central interval;
@@ -57,7 +57,7 @@ class CategoryScores:
 
 
 @dataclass(frozen=True)
-class TestResults:
+class NextTokenResults:
     """The whole test. Differences are model minus rival, so negative is better; times are dates in UTC."""
 
     __test__ = False  # its name begins like a test class of pytest
@@ -68,8 +68,8 @@ class TestResults:
     num_assets: int
     first_time: str
     last_time: str
-    model: Scores
-    rivals: tuple[Scores, ...]
+    model: TokenScores
+    rivals: tuple[TokenScores, ...]
     best_token_rival: str
     nats_difference: Estimate
     best_crps_rival: str
@@ -95,16 +95,16 @@ class TestResults:
         versus = self.model.versus_last_value
         return versus is not None and versus.high < 0.0
 
-    def rival(self, name: str) -> Scores:
+    def rival(self, name: str) -> TokenScores:
         return next(rival for rival in self.rivals if rival.name == name)
 
 
-_ADAPTER = TypeAdapter(TestResults)
+_ADAPTER = TypeAdapter(NextTokenResults)
 
 
-def write(path: Path, results: TestResults) -> None:
+def write(path: Path, results: NextTokenResults) -> None:
     records.write_json(path, json.loads(_ADAPTER.dump_json(results)))
 
 
-def read(path: Path) -> TestResults:
+def read(path: Path) -> NextTokenResults:
     return _ADAPTER.validate_json(path.read_bytes())

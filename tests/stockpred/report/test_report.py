@@ -20,13 +20,12 @@ from hpc.run.history import Ledger
 from hpc.run.paths import RunPaths
 from stockpred.report import curves
 from stockpred.report.build import build_report
-from stockpred.report.format import parameters, signed
+from stockpred.report.format import parameter_count, signed
 from stockpred.score.metrics import Estimate, EvaluatedModel
 from stockpred.tasks.next_token import evaluate as evaluate
-from stockpred.tasks.next_token import pictures
+from stockpred.tasks.next_token import report
 from stockpred.tasks.next_token.dataset import Dataset
-from stockpred.tasks.next_token.report_verdict import verdict
-from stockpred.tasks.next_token.results import TestResults
+from stockpred.tasks.next_token.results import NextTokenResults
 
 MakeMarket = Callable[..., Dataset]
 VOID = {"meta", "br", "hr", "img", "link", "input"}
@@ -73,7 +72,7 @@ class Page(HTMLParser):
         return " ".join(" ".join(self.text).split())
 
 
-def fill(paths: RunPaths, market: Dataset) -> TestResults:
+def fill(paths: RunPaths, market: Dataset) -> NextTokenResults:
     """Write what a finished run of three attempts leaves behind."""
     table = torch.log_softmax(torch.from_numpy(np.random.default_rng(0).normal(0, 0.1, (16, 16))), -1)
     found = evaluate.evaluate_test(
@@ -137,7 +136,7 @@ def paths(tmp_path: Path) -> RunPaths:
 
 
 @pytest.fixture
-def results_of_run(paths: RunPaths, make_market: MakeMarket) -> TestResults:
+def results_of_run(paths: RunPaths, make_market: MakeMarket) -> NextTokenResults:
     return fill(paths, make_market())
 
 
@@ -161,7 +160,7 @@ def test_equal_inputs_give_equal_bytes(paths: RunPaths) -> None:
 
 
 def test_the_page_tells_the_verdict_the_rivals_and_the_attempts(
-    paths: RunPaths, results_of_run: TestResults
+    paths: RunPaths, results_of_run: NextTokenResults
 ) -> None:
     words = Page(build_report(paths).read_text()).words
     assert "market_gpt with 562k parameters" in words
@@ -249,11 +248,11 @@ def test_results_and_predictions_with_other_columns_are_left_out_with_a_note(pat
 
 
 def test_calibration_is_drawn_for_the_model_alone_where_the_rival_has_no_curve(
-    results_of_run: TestResults,
+    results_of_run: NextTokenResults,
 ) -> None:
-    (both,) = pictures.calibration(results_of_run)
+    (both,) = report.calibration(results_of_run)
     silent = [replace(rival, coverage_curve=None) for rival in results_of_run.rivals]
-    (alone,) = pictures.calibration(replace(results_of_run, rivals=tuple(silent)))
+    (alone,) = report.calibration(replace(results_of_run, rivals=tuple(silent)))
     best = results_of_run.rival(results_of_run.best_crps_rival).label
     assert (best in both.svg, best in alone.svg) == (True, False)
     assert results_of_run.model.label in alone.svg
@@ -289,14 +288,14 @@ def difference(mean: float, half: float) -> Estimate:
         (0.2, "is worse than the better of unigram and bigram"),
     ],
 )
-def test_the_verdict_follows_the_interval(results_of_run: TestResults, mean: float, told: str) -> None:
-    found = verdict(
+def test_the_verdict_follows_the_interval(results_of_run: NextTokenResults, mean: float, told: str) -> None:
+    found = report.headline(
         "crypto", replace(results_of_run, nats_difference=difference(mean, 0.02)), is_synthetic=False
     )
-    assert told in found.headline
+    assert told in found.text
     assert found.is_good == (mean < 0)
     if mean < 0:
-        assert "by 0.290 nats per bar (95\u00a0% interval 0.270 to 0.310)" in found.headline
+        assert "by 0.290 nats per bar (95\u00a0% interval 0.270 to 0.310)" in found.text
 
 
 @pytest.mark.parametrize(
@@ -308,10 +307,10 @@ def test_the_verdict_follows_the_interval(results_of_run: TestResults, mean: flo
     ],
 )
 def test_the_verdict_says_plainly_whether_the_last_value_is_beaten(
-    results_of_run: TestResults, mean: float, told: str
+    results_of_run: NextTokenResults, mean: float, told: str
 ) -> None:
     model = replace(results_of_run.model, versus_last_value=difference(mean, 1e-7))
-    assert told in verdict("crypto", replace(results_of_run, model=model), is_synthetic=False).headline
+    assert told in report.headline("crypto", replace(results_of_run, model=model), is_synthetic=False).text
 
 
 @pytest.mark.parametrize(
@@ -327,7 +326,7 @@ def test_the_verdict_says_plainly_whether_the_last_value_is_beaten(
     ],
 )
 def test_parameter_counts_are_said_as_people_say_them(count: int, told: str) -> None:
-    assert parameters(count) == told
+    assert parameter_count(count) == told
 
 
 def test_numbers_have_a_true_minus_and_no_negative_zero() -> None:

@@ -18,7 +18,7 @@ from stockpred.tasks.next_token import baselines
 from stockpred.tasks.next_token import evaluate as evaluate
 from stockpred.tasks.next_token import results as results
 from stockpred.tasks.next_token.dataset import Dataset
-from stockpred.tasks.next_token.results import TestResults
+from stockpred.tasks.next_token.results import NextTokenResults
 from stockpred.train.checkpoint import Guard, unguarded
 from stockpred.train.learner import Batch
 
@@ -45,7 +45,7 @@ def run(
     batch_size: int = 4,
     stride: int = 6,
     guard: Guard = unguarded,
-) -> TestResults:
+) -> NextTokenResults:
     return evaluate.evaluate_test(
         market,
         scorer,

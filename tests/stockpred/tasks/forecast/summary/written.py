@@ -5,14 +5,19 @@ from __future__ import annotations
 import csv
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from hpc.base import records
 from hpc.run.paths import RunPaths
+from stockpred.report.summary import gather
+from stockpred.report.summary.gather import SubjectRuns
 from stockpred.score.metrics import EvaluatedModel
 from stockpred.tasks.forecast.evaluate import Forecasts, evaluate_test
+from stockpred.tasks.forecast.results import ForecastResults
+from stockpred.tasks.forecast.summary.build import PART
 
 DAY_NS = 86_400_000_000_000
 
@@ -46,6 +51,10 @@ def write_run(
     os.utime(paths.test_results, (written, written))
     paths.config.write_text(f"task: {{name: forecast}}\ndata: {{symbol: {symbol}}}\n")
     return paths.root
+
+
+def assets_of(run_dirs: Sequence[Path]) -> tuple[SubjectRuns[ForecastResults], ...]:
+    return gather.gather(gather.read(run_dirs), PART.reader).subjects
 
 
 def rows_of(prefix: Path) -> list[dict[str, str]]:
