@@ -43,14 +43,15 @@ class Reader(Generic[R]):
     """How a task reads its runs.
 
     ``subject`` names what a run was tested on (an asset, a case), also where there are no results; runs of
-    one subject share a block of the table if ``same_bars`` says that both were scored on the same bars.
+    one subject are side by side if ``same_bars`` says that both were scored on the same bars.
     ``column_settings`` are settings that have a column of their own and so are no part of a run's label.
+    ``predictions`` is None for a task whose summary draws none.
     """
 
     results: Callable[[Path], R]
-    predictions: Callable[[Path], pd.DataFrame]
     subject: Callable[[RunFiles, R | None], str]
     same_bars: Callable[[R, R], bool]
+    predictions: Callable[[Path], pd.DataFrame] | None = None
     column_settings: tuple[str, ...] = ()
 
 
@@ -194,7 +195,8 @@ def _tested(
     """Return the run with its results, or None and a line that says why there are none."""
     paths, problems = files.paths, list[str]()
     results = read_or_note(paths.test_results, reader.results, problems)
-    predictions = read_or_note(paths.predictions, reader.predictions, problems)
+    draw = reader.predictions
+    predictions = read_or_note(paths.predictions, draw, problems) if draw else None
     subject = reader.subject(files, results)
     name = f"{subject} ({paths.run_id})"
     note = f"{name}: {'; '.join(problems)}"

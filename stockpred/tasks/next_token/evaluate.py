@@ -256,7 +256,13 @@ class Comparison:
             if pit is None
             else {name: metrics.coverage(pit, int(name) / 100) for name in _BANDS},
             coverage_curve=None if pit is None else tuple(metrics.coverage(pit, p) for p in CURVE_LEVELS),
+            model_nats_difference=self._model_nats_difference(scores),
         )
+
+    def _model_nats_difference(self, scores: BarScores) -> Estimate | None:
+        if scores is self.model or scores.nll is None:
+            return None
+        return metrics.mean_by_group(_given(self.model.nll) - scores.nll, self.date)
 
     def _num_scored(self, scores: BarScores) -> int:
         """Return the common number of bars; refuse a forecaster that was scored on others."""

@@ -20,7 +20,8 @@ class TokenScores:
 
     ``coverage`` maps "50", "80", "90" to the share of outcomes inside that central interval;
     ``coverage_curve`` does so for the results' ``curve_levels``. ``versus_last_value`` is the Diebold-Mariano
-    comparison of squared errors, negative where this forecaster is better.
+    comparison of squared errors, negative where this forecaster is better. ``model_nats_difference`` of a
+    rival is the model's nats less its own; None in results that were written before it was recorded.
     """
 
     name: str
@@ -37,6 +38,7 @@ class TokenScores:
     direction: Proportion | None
     coverage: dict[str, float] | None
     coverage_curve: tuple[float, ...] | None
+    model_nats_difference: Estimate | None = None
 
 
 @dataclass(frozen=True)

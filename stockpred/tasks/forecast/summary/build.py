@@ -19,7 +19,7 @@ _SAME = 1e-9
 
 def summarise(gathered: Gathered[ForecastResults], folder: Path) -> TaskSummary:
     """Return the summary of runs; links to reports are relative to ``folder``."""
-    rows = entries.of(gathered.subjects)
+    rows = entries.of(gathered)
     return TaskSummary(
         headline=headline.headline(gathered, rows),
         cautions=tuple(headline.cautions(rows)),

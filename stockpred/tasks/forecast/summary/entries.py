@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from stockpred.report.summary.gather import SubjectRuns, TestedRun
+from stockpred.report.summary import correction
+from stockpred.report.summary.correction import LEVEL, corrected_p_values
+from stockpred.report.summary.gather import Gathered, TestedRun
 from stockpred.report.summary.task_part import CsvTable
-from stockpred.score import metrics
+from stockpred.score.metrics import Estimate
 from stockpred.tasks.forecast.results import UNDECIDED, ForecastResults, ForecastScores
 
 _RIVALS = ("persistence", "drift", "always_up")
-_LEVEL = 0.05
 _COLUMNS = (
     *("symbol", "forecaster", "settings", "run_id", "num_bars", "first_time", "last_time"),
     *("mse_price", "mae_price", "r2_price", "mse_return", "mae_return", "r2_return"),
@@ -48,32 +48,28 @@ class Entry:
     @property
     def corrected_skill(self) -> str:
         """Return BETTER or WORSE where the model's interval says so and Holm's correction leaves it."""
-        stands = self.holm_p is not None and self.holm_p < _LEVEL
+        stands = self.holm_p is not None and self.holm_p < LEVEL
         return self.scores.skill_in_words if stands else UNDECIDED
 
 
-def of(assets: Sequence[SubjectRuns[ForecastResults]]) -> tuple[Entry, ...]:
+def of(gathered: Gathered[ForecastResults]) -> tuple[Entry, ...]:
     """Return all rows, asset by asset."""
-    holm = _holm(compared(assets))
+    holm = corrected_p_values(compared(gathered), _versus_persistence)
     rows: list[Entry] = []
-    for asset in assets:
+    for asset in gathered.subjects:
         rows += [Entry(run.results, run.results.model, run, holm.get(run.paths.root)) for run in asset.runs]
         newest = asset.newest.results
         rows += [Entry(newest, newest.rival(name), None) for name in _RIVALS]
     return tuple(rows)
 
 
-def compared(assets: Sequence[SubjectRuns[ForecastResults]]) -> tuple[TestedRun[ForecastResults], ...]:
+def compared(gathered: Gathered[ForecastResults]) -> tuple[TestedRun[ForecastResults], ...]:
     """Return every run that was tested against persistence, those too that newer ones have replaced."""
-    runs = [run for asset in assets for run in (*asset.runs, *asset.older)]
-    return tuple(run for run in runs if run.results.model.versus_persistence is not None)
+    return correction.compared(gathered, _versus_persistence)
 
 
-def _holm(runs: Sequence[TestedRun[ForecastResults]]) -> dict[Path, float]:
-    """Return the corrected p value of each run that was compared with persistence at all."""
-    found = [(run.paths.root, run.results.model.versus_persistence) for run in runs]
-    p_values = {root: versus.p_value for root, versus in found if versus is not None}
-    return dict(zip(p_values, metrics.holm(tuple(p_values.values())), strict=True))
+def _versus_persistence(results: ForecastResults) -> Estimate | None:
+    return results.model.versus_persistence
 
 
 def to_csv(entries: Sequence[Entry]) -> CsvTable:

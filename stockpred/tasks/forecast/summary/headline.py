@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from hpc.base import text
 from stockpred.report.elements import Headline
 from stockpred.report.format import p_value, percent, signed
+from stockpred.report.summary.correction import explanation
 from stockpred.report.summary.gather import Gathered, SubjectRuns
 from stockpred.tasks.forecast.results import BETTER, WORSE, ForecastResults
 from stockpred.tasks.forecast.summary.entries import Entry, compared
@@ -19,9 +20,9 @@ def headline(gathered: Gathered[ForecastResults], entries: Sequence[Entry]) -> H
     models = [entry for entry in entries if entry.is_model]
     better = [entry for entry in models if entry.corrected_skill == BETTER]
     worse = [entry for entry in models if entry.corrected_skill == WORSE]
-    num_tests = len(compared(gathered.subjects))
+    num_tests = len(compared(gathered))
     drift = _about_drift(gathered)
-    details = (*_about_p_value(models, num_tests), *drift, *_about_bars(models), *_about_r2(models))
+    details = (*explanation(num_tests), *cautions(models), *drift, *_about_bars(models), *_about_r2(models))
     return Headline(f"{_claim(models, better)}{_but_worse(worse)}.", details, bool(better))
 
 
@@ -69,17 +70,6 @@ def _drift_is_as_good(asset: SubjectRuns[ForecastResults]) -> bool:
     errors = [run.results.model.mse_price for run in asset.runs]
     known = [error for error in errors if error is not None]
     return drift is not None and bool(known) and drift <= min(known)
-
-
-def _about_p_value(models: Sequence[Entry], number: int) -> Iterator[str]:
-    if number > 1:
-        yield (
-            f"Among {number} tested models one may shine by luck. So a model counts only where its "
-            "Diebold-Mariano p value stays below 0.05 after Holm's correction: the smallest is multiplied "
-            f"by {number}, the next by {number - 1}, and so on. Then even one false claim has a chance of at "
-            "most 5\u00a0%."
-        )
-    yield from cautions(models)
 
 
 def cautions(entries: Sequence[Entry]) -> Iterator[str]:

@@ -6,9 +6,9 @@ import statistics
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from hpc.base import text
 from stockpred.report.elements import Cell, Picture, Section, Table, TableRow, Tile, heads, table_row
 from stockpred.report.format import number, p_value, percent, share_cell, signed, significant
+from stockpred.report.summary.correction import counted_tests
 from stockpred.report.summary.gather import Gathered, SubjectRuns
 from stockpred.report.summary.page import report_link
 from stockpred.tasks.forecast import report
@@ -67,20 +67,11 @@ def _comparison(entries: Sequence[Entry], folder: Path, gathered: Gathered[Forec
         "the mean of the scored outcomes. Skill: 1 \u2212 MSE / MSE of persistence, with its 95 % "
         "interval; DM p: Diebold-Mariano test of the squared errors against persistence; both with "
         "Newey-West errors by date. Corrected: the p value after Holm's correction for "
-        f"{_tests(gathered)}. Drift: the last close plus the mean return of training. Direction: "
-        "right signs with the 95 % interval, bars that did not move left out. A model's "
+        f"{counted_tests(gathered, compared(gathered))}. Drift: the last close plus the mean return of "
+        "training. Direction: right signs with the 95 % interval, bars that did not move left out. A model's "
         "name leads to its report.",
         tables=(Table(columns, tuple(rows), has_long_text=True),),
     )
-
-
-def _tests(gathered: Gathered[ForecastResults]) -> str:
-    """Say how many looks at the test bars the correction counts."""
-    counted = compared(gathered.subjects)
-    shown = {run.paths.root for asset in gathered.subjects for run in asset.runs}
-    older = sum(run.paths.root not in shown for run in counted)
-    replaced = f", {older} of them by runs that newer ones replaced" if older else ""
-    return f"all {text.count(len(counted), 'test')} on these bars{replaced}"
 
 
 def _row(entry: Entry, folder: Path, before: Entry | None) -> TableRow:

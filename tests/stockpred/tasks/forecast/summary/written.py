@@ -13,7 +13,7 @@ import numpy as np
 from hpc.base import records
 from hpc.run.paths import RunPaths
 from stockpred.report.summary import gather
-from stockpred.report.summary.gather import SubjectRuns
+from stockpred.report.summary.gather import Gathered
 from stockpred.score.metrics import EvaluatedModel
 from stockpred.tasks.forecast.evaluate import Forecasts, evaluate_test
 from stockpred.tasks.forecast.results import ForecastResults
@@ -53,8 +53,8 @@ def write_run(
     return paths.root
 
 
-def assets_of(run_dirs: Sequence[Path]) -> tuple[SubjectRuns[ForecastResults], ...]:
-    return gather.gather(gather.read(run_dirs), PART.reader).subjects
+def gathered(run_dirs: Sequence[Path]) -> Gathered[ForecastResults]:
+    return gather.gather(gather.read(run_dirs), PART.reader)
 
 
 def rows_of(prefix: Path) -> list[dict[str, str]]:
