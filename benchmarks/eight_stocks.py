@@ -28,9 +28,9 @@ LOOP = """
 import sys
 from pathlib import Path
 import torch
-from hpc import records
-from hpc.paths import RunPaths
-from stockpred import schema
+from hpc.base import records
+from hpc.run.paths import RunPaths
+from stockpred.config import schema
 from stockpred.tasks.forecast import task as forecast
 from stockpred.train.learner import Networks
 

@@ -71,7 +71,7 @@ def our_step(experiment: NextTokenExperiment, tokens: Tokens, device: torch.devi
     group = Group(JobEnv.read({}), device)
     updater, _ = prepare(LanguageModel(model_of(experiment)), group, settings)
     steps = iter(range(1, 1_000_000))
-    return lambda: updater.run(next(steps), [to_device(tokens.batch(), device)], settings.lr)
+    return lambda: updater.run(next(steps), [to_device(tokens.batch(), device)], {"model": settings.lr})
 
 
 def plain_step(experiment: NextTokenExperiment, tokens: Tokens, device: torch.device) -> Step:

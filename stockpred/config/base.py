@@ -8,6 +8,7 @@ converted here. Importing this module is quick: no torch, no numpy.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -114,6 +115,29 @@ class LearnerConfig(Section):
     name: str
 
 
+class OptimizerConfig(Section):
+    """What one network's optimizer has of its own; None takes the shared setting of the same name."""
+
+    lr: PositiveFloat | None = None
+    min_lr_fraction: Annotated[float, Field(ge=0.0, le=1.0)] | None = None
+    warmup_fraction: Fraction | None = None
+    weight_decay: Annotated[float, Field(ge=0.0)] | None = None
+    beta1: Fraction | None = None
+    beta2: Fraction | None = None
+    gradient_clip: PositiveFloat | None = None
+
+
+class SelectionConfig(Section):
+    """Which validation metric chooses the best weights.
+
+    ``metric`` None takes the learner's own choice, ``last`` the last weights. Evaluations before
+    ``first_step`` choose nothing.
+    """
+
+    metric: str | None
+    first_step: Annotated[int, Field(ge=0)]
+
+
 class TrainingConfig(Section):
     """What the shared core needs; ``batch_size`` counts samples per rank and micro-batch."""
 
@@ -129,10 +153,12 @@ class TrainingConfig(Section):
     beta1: Fraction
     beta2: Fraction
     gradient_clip: PositiveFloat
+    optimizers: Mapping[str, OptimizerConfig]
     precision: Literal["auto", "bf16", "fp16", "fp32"]
     device: Literal["auto", "cuda", "mps", "cpu"]
     num_workers: Annotated[int, Field(ge=0)]
-    patience: PositiveInt
+    patience: PositiveInt | Literal["off"]
+    selection: SelectionConfig
     evaluations_per_epoch: PositiveFloat
     checkpoint_every_s: Annotated[float, Field(ge=0.0)]
     keep_checkpoints: PositiveInt

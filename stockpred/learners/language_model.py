@@ -5,43 +5,46 @@ Axes: B samples, T positions, V tokens of the vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from stockpred.config.base import Experiment
-from stockpred.train.learner import Batch, Metrics, Networks
+from stockpred.train.learner import Batch, Direction, Evaluation, Learner, Networks, Update
 
 TASKS = ("next_token",)
 MODEL = "tokens_BT, asset_B, category_B -> logits_BTV"
+NETWORKS = ("model",)
+METRICS: Mapping[str, Direction] = {"cross_entropy": "min", "accuracy": "max"}
 
 IGNORED = -100
 
 
-class LanguageModel:
+class LanguageModel(Learner):
     """One network, ``model``: (tokens_BT, asset_B, category_B) -> logits_BTV."""
 
-    selection_metric = "cross_entropy"
+    metrics = METRICS
 
     def __init__(self, model: nn.Module) -> None:
         self.networks: dict[str, nn.Module] = {"model": model}
 
-    def updates(self, batch: Batch, networks: Networks) -> Iterator[tuple[str, Tensor]]:
-        logits_BTV = predict(networks["model"], batch)
+    def updates(self, batch: Batch, networks: Networks, step: int) -> Iterator[Update]:
+        logits_BTV = predict(networks.synced("model"), batch)
         yield "model", summed_cross_entropy(logits_BTV, batch) / batch["loss_weight"]
 
-    def evaluate(self, batch: Batch, networks: Networks) -> Metrics:
+    def evaluate(self, batch: Batch, networks: Networks) -> Evaluation:
         """Return the summed cross-entropy in nats and the number of hits, each with the number of tokens."""
-        logits_BTV = predict(networks["model"], batch)
+        logits_BTV = predict(networks.local("model"), batch)
         count = batch["mask"].sum()
         is_hit_BT = (logits_BTV.argmax(-1) == batch["targets"]) & batch["mask"]
-        return {
-            "cross_entropy": (summed_cross_entropy(logits_BTV, batch), count),
-            "accuracy": (is_hit_BT.sum(), count),
-        }
+        return Evaluation(
+            {
+                "cross_entropy": (summed_cross_entropy(logits_BTV, batch), count),
+                "accuracy": (is_hit_BT.sum(), count),
+            }
+        )
 
     def predict_log_probs(self, batch: Batch) -> Tensor:
         """Return log_probs_BTV of the token after each position: float32, no dropout, no gradient."""
@@ -52,12 +55,6 @@ class LanguageModel:
             log_probs_BTV = predict(model, batch).float().log_softmax(-1)
         model.train(was_training)
         return log_probs_BTV
-
-    def state_dict(self) -> dict[str, Any]:
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        assert not state
 
 
 def build(experiment: Experiment, model: nn.Module) -> LanguageModel:

@@ -5,43 +5,46 @@ Axes: B samples, T bars, F features.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
 
 from hpc.base.errors import UserError
 from stockpred.config.base import Experiment
-from stockpred.train.learner import Batch, Metrics, Networks
+from stockpred.train.learner import Batch, Direction, Evaluation, Learner, Networks, Update
 
 TASKS = ("forecast",)
 MODEL = "inputs_BTF -> forecast_B"
+NETWORKS = ("model",)
+METRICS: Mapping[str, Direction] = {"mse": "min", "skill": "max"}
 
 SMALLEST_VARIATION = 1e-12
 
 
-class Supervised:
+class Supervised(Learner):
     """One network, ``model``: inputs_BTF -> forecast_B."""
 
-    selection_metric = "mse"
+    metrics = METRICS
 
     def __init__(self, model: nn.Module) -> None:
         self.networks: dict[str, nn.Module] = {"model": model}
 
-    def updates(self, batch: Batch, networks: Networks) -> Iterator[tuple[str, Tensor]]:
-        error_B = predict(networks["model"], batch) - batch["target"]
+    def updates(self, batch: Batch, networks: Networks, step: int) -> Iterator[Update]:
+        error_B = predict(networks.synced("model"), batch) - batch["target"]
         yield "model", error_B.square().sum() / batch["loss_weight"]
 
-    def evaluate(self, batch: Batch, networks: Networks) -> Metrics:
+    def evaluate(self, batch: Batch, networks: Networks) -> Evaluation:
         """Return the squared error in model units, and ``skill``: by which share persistence's is larger."""
         target_B = batch["target"]
-        squared = (predict(networks["model"], batch) - target_B).square().sum()
+        squared = (predict(networks.local("model"), batch) - target_B).square().sum()
         of_persistence = (batch["persistence"] - target_B).square().sum()
-        return {
-            "mse": (squared, torch.full_like(squared, len(target_B))),
-            "skill": (of_persistence - squared, of_persistence.clamp_min(SMALLEST_VARIATION)),
-        }
+        return Evaluation(
+            {
+                "mse": (squared, torch.full_like(squared, len(target_B))),
+                "skill": (of_persistence - squared, of_persistence.clamp_min(SMALLEST_VARIATION)),
+            }
+        )
 
     def forecast(self, batch: Batch) -> Tensor:
         """Return forecast_B in model units: no dropout, no gradient."""
@@ -52,12 +55,6 @@ class Supervised:
             forecast_B = predict(model, batch)
         model.train(was_training)
         return forecast_B
-
-    def state_dict(self) -> dict[str, Any]:
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        assert not state
 
 
 def build(experiment: Experiment, model: nn.Module) -> Supervised:

@@ -71,7 +71,8 @@ class RunFiles:
         step, total_steps = self.status.get("step"), self.status.get("total_steps")
         if not self.history.finished or not isinstance(step, int) or not isinstance(total_steps, int):
             return None
-        patience = self.experiment.training.patience if self.experiment else None
+        wanted = self.experiment.training.patience if self.experiment else None
+        patience = wanted if isinstance(wanted, int) else None
         return EarlyStop(step, total_steps, patience) if step < total_steps else None
 
     @property

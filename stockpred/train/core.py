@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import StrEnum
-from typing import Literal, TypeVar, cast
+from typing import Any, Literal, TypeVar, cast
 
 import torch
-from torch import Tensor
 
 from hpc.base.errors import ExitCode, UserError
 from hpc.base.records import Row
@@ -22,11 +22,19 @@ from stockpred.train.cadence import Cadence, random_key
 from stockpred.train.checkpoint import Guard, unguarded
 from stockpred.train.distributed import Group
 from stockpred.train.failures import disk_refused
-from stockpred.train.learner import Batch, Learner, Networks, Stream, to_device
-from stockpred.train.optim import NetworkOptimizer, choose_precision, learning_rate
+from stockpred.train.learner import Batch, Learner, Stream, num_parameters, to_device
+from stockpred.train.optim import (
+    NetworkOptimizer,
+    choose_precision,
+    learning_rate,
+    refuse_unknown_networks,
+    settings_of,
+)
 from stockpred.train.prefetch import Prefetch
+from stockpred.train.saving import Progressed, Saver
 from stockpred.train.tracking import MetricsLog, Progress, Tracker
 from stockpred.train.updater import Updater
+from stockpred.train.validation import Selection, validate
 
 T = TypeVar("T")
 
@@ -60,7 +68,6 @@ def train(
     if core.is_done:
         return Outcome.DONE
     with core.batches:
-        core.rehearse()
         while True:
             core.update()
             validation = core.evaluate_if_due()
@@ -94,14 +101,17 @@ class Core:
         self.group, self.paths, self.stop, self.ledger, self.guard = group, paths, stop, ledger, guard
         self.cadence = Cadence.of(settings, stream.num_samples, group.world_size)
         self.batches = Prefetch(
-            self._own_batches, num_workers=settings.num_workers, end=self.cadence.total_steps
+            self._stream_batches, num_workers=settings.num_workers, end=self.cadence.total_steps
         )
         self.step = 0
+        self.warm_phases: set[str] = set()
         self.tracker = Tracker()
         self.metrics = MetricsLog(paths, guard, tensorboard=settings.tensorboard)
         self.progress = Progress(paths, self.cadence, group.env.attempt, guard)
         self.saved_at = time.monotonic()
+        self.selection = Selection.of(settings.selection, learner.metrics, self.cadence.total_steps)
         self.updater, self.optimizers = prepare(learner, group, settings)
+        self.saver = Saver(learner, self.optimizers, self.selection, settings, group, paths, guard)
 
     @property
     def is_done(self) -> bool:
@@ -113,22 +123,23 @@ class Core:
         """Take up the newest complete checkpoint, else begin; histories are cut to its step."""
         found = self._on_main(self._find_checkpoint)
         if found.directory is not None:
-            self._load(found)
-        if not self._on_main(self._return_to_best):
+            saved = self.saver.load(found.directory, self.cadence.global_batch)
+            self.step, self.tracker = saved.step, saved.tracker
+        if not self._on_main(lambda: self.saver.return_to_best(self.tracker, self._warn)):
             self.tracker = Tracker()
         self.saved_at = time.monotonic()
-
-    def rehearse(self) -> None:
-        """Run one update for nothing, which settles the order in which DDP adds up (see Updater.rehearse)."""
-        self.updater.rehearse(self._batches(self.step)[0])
 
     def update(self) -> None:
         """Make one optimizer step of every update; remember the losses on the device."""
         begin = time.monotonic()
-        self.lr = learning_rate(self.step + 1, self.cadence.total_steps, self.settings)
-        batches = self._batches(self.step)
+        self._warm_up_phase()
+        self.lrs = {
+            name: learning_rate(self.step + 1, self.cadence.total_steps, optimizer.settings)
+            for name, optimizer in self.optimizers.items()
+        }
+        batches = self._batches()
         self.step += 1
-        self.losses = self.updater.run(self.step, batches, self.lr)
+        self.losses = self.updater.run(self.step, batches, self.lrs)
         time.sleep(max(0.0, self.settings.min_step_s - (time.monotonic() - begin)))
         self.stop.measured("step", time.monotonic() - begin)
 
@@ -139,10 +150,7 @@ class Core:
         begin = time.monotonic()
         self._check_finite()
         validation = validate(self.learner, self.stream, self.updater, self.group, self.settings, self.step)
-        value = self._selected(validation)
-        self.tracker = self.tracker.after(value, self.step)
-        if self.tracker.best_step == self.step:
-            self._on_main(self._save_best)
+        self._select(validation)
         self.stop.measured("evaluate", time.monotonic() - begin)
         return validation
 
@@ -177,7 +185,8 @@ class Core:
         """Commit a checkpoint; no rank goes on, or leaves, before it is on disk."""
         begin = time.monotonic()
         self._check_finite()
-        self._on_main(self._save)
+        parts = self.saver.gather_parts()
+        self._on_main(lambda: self._save(parts))
         seconds = time.monotonic() - begin
         self.stop.measured("save", seconds)
         self.saved_at = time.monotonic()
@@ -185,24 +194,54 @@ class Core:
             self._record("checkpoint", step=self.step, seconds=round(seconds, 3), reason=reason)
             self.progress.tick(self.step, self.tracker, is_last=reason != "periodic")
 
+    def _save(self, parts: Mapping[int, Any] | None) -> None:
+        self.metrics.sync()
+        self.saver.save(Progressed(self.step, self.cadence.global_batch, self.tracker), parts)
+
+    def _warm_up_phase(self) -> None:
+        """Settle the order in which DDP adds up before a phase's first step in this process."""
+        if self.learner.phase(self.step) in self.warm_phases:
+            return
+        self.warm_phases.add(self.learner.phase(self.step))
+        parts = {part: copy.deepcopy(self.learner.part_state(part)) for part in self._parts()}
+        self.updater.warm_up_ddp(self.step + 1, self._batches()[0])
+        for part, state in parts.items():
+            self.learner.load_part_state(part, state)
+
     def _row(self, validation: dict[str, float] | None) -> Row:
-        row = {
+        row: Row = {
             "step": self.step,
             "epoch": self.cadence.epoch(self.step),
             "loss": self.progress.loss,
-            "lr": self.lr,
+            "lr": learning_rate(self.step, self.cadence.total_steps, self.settings),
         }
+        if self.settings.optimizers:
+            row["network_lr"] = self.lrs
         return row if validation is None else {**row, "validation": validation}
 
-    def _batches(self, step: int) -> list[Batch]:
-        return [to_device(batch, self.group.device) for batch in self.batches[step]]
+    def _batches(self) -> list[Batch]:
+        """Return this rank's micro-batches of the coming step, the learner's own or the stream's."""
+        if type(self.learner).make_batch is Learner.make_batch:
+            return [to_device(batch, self.group.device) for batch in self.batches[self.step]]
+        return [to_device(self._own_batch(part), self.group.device) for part in self._parts()]
 
-    def _own_batches(self, step: int) -> list[Batch]:
+    def _own_batch(self, part: int) -> Batch:
+        torch.manual_seed(random_key(self.settings.seed, "make_batch", self.step, part))
+        with torch.no_grad(), self.updater.forward_context():
+            batch = self.learner.make_batch(self.step, part, self.updater.networks)
+        if batch is None:
+            num_parts = self.group.world_size * self.settings.accumulate
+            return self.stream.batch(self.step, part, num_parts, self.settings.batch_size)
+        return batch
+
+    def _stream_batches(self, step: int) -> list[Batch]:
         """Return this rank's micro-batches of ``step``; several threads may ask at once."""
+        num_parts = self.group.world_size * self.settings.accumulate
+        return [self.stream.batch(step, part, num_parts, self.settings.batch_size) for part in self._parts()]
+
+    def _parts(self) -> range:
         accumulate = self.settings.accumulate
-        parts = range(self.group.rank * accumulate, (self.group.rank + 1) * accumulate)
-        num_parts = self.group.world_size * accumulate
-        return [self.stream.batch(step, part, num_parts, self.settings.batch_size) for part in parts]
+        return range(self.group.rank * accumulate, (self.group.rank + 1) * accumulate)
 
     def _find_checkpoint(self) -> checkpoint.Found:
         found = checkpoint.find_newest(self.paths.checkpoints)
@@ -214,77 +253,6 @@ class Core:
             self._record("resumed", step=found.step, skipped=list(found.skipped))
         return found
 
-    def _save(self) -> None:
-        self.metrics.sync()
-        contents = {
-            "networks": {name: network.state_dict() for name, network in self.learner.networks.items()},
-            "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
-            "state": {
-                "step": self.step,
-                "global_batch": self.cadence.global_batch,
-                "tracker": self.tracker.state_dict(),
-                "learner": self.learner.state_dict(),
-            },
-        }
-        about = {
-            "world_size": self.group.world_size,
-            "threads": torch.get_num_threads(),
-            "best_step": self.tracker.best_step,
-        }
-        keep = self.settings.keep_checkpoints
-        checkpoint.save(self.paths.checkpoints, self.step, contents, about=about, keep=keep, guard=self.guard)
-        checkpoint.prune_best(self.paths.best, self.paths.checkpoints)
-
-    def _save_best(self) -> None:
-        weights = {name: network.state_dict() for name, network in self.learner.networks.items()}
-        assert self.tracker.best is not None
-        checkpoint.save_best(
-            self.paths.best,
-            self.step,
-            weights,
-            metric=self.learner.selection_metric,
-            value=self.tracker.best,
-            guard=self.guard,
-        )
-
-    def _return_to_best(self) -> bool:
-        """Let no weights of a future that was erased by a kill be the best."""
-        has_best = checkpoint.return_to_best(
-            self.paths.best,
-            self.tracker.best_step,
-            metric=self.learner.selection_metric,
-            value=self.tracker.best,
-            guard=self.guard,
-        )
-        checkpoint.prune_best(self.paths.best, self.paths.checkpoints)
-        if not has_best:
-            step = self.tracker.best_step
-            lost = f"the best weights so far, of step {step}, are lost: only later ones can be chosen"
-            self._record("warning", text=lost)
-        return has_best
-
-    def _load(self, found: checkpoint.Found) -> None:
-        assert found.directory is not None
-        device = self.group.device
-        state = checkpoint.load(found.directory, "state", torch.device("cpu"))
-        self._refuse_another_batch(state["global_batch"])
-        networks = checkpoint.load(found.directory, "networks", device)
-        optimizers = checkpoint.load(found.directory, "optimizers", device)
-        for name, network in self.learner.networks.items():
-            network.load_state_dict(networks[name])
-            self.optimizers[name].load_state_dict(optimizers[name])
-        self.learner.load_state_dict(state["learner"])
-        self.tracker = Tracker(**state["tracker"])
-        self.step = state["step"]
-
-    def _refuse_another_batch(self, saved: int) -> None:
-        if saved != self.cadence.global_batch:
-            raise UserError(
-                f"this run's steps have {saved} samples, now they would have {self.cadence.global_batch}",
-                where=str(self.paths.config),
-                fix="keep ranks x training.batch_size x training.accumulate the same, or begin a new run",
-            )
-
     def _check_finite(self) -> None:
         """Raise on every rank when any rank has seen a loss or a gradient that is not finite."""
         first_bad = int(self.updater.first_bad_step)
@@ -292,11 +260,18 @@ class Core:
         if earliest > -math.inf:
             raise _diverged("the loss or its gradient", int(-earliest))
 
-    def _selected(self, validation: dict[str, float]) -> float:
+    def _select(self, validation: dict[str, float]) -> None:
+        """Compare an evaluation with the best so far, and keep the weights where it is better."""
         for name, value in validation.items():
             if not math.isfinite(value):
                 raise _diverged(f"validation {name}", self.step)
-        return validation[self.learner.selection_metric]
+        if self.step < self.selection.first_step:
+            return
+        value = self.selection.value(validation, self.step)
+        is_better = self.selection.is_better(value, self.tracker.best)
+        self.tracker = self.tracker.after(value, self.step, is_better=is_better)
+        if is_better:
+            self._on_main(lambda: self.saver.save_best(self.tracker))
 
     def _on_main(self, act: Callable[[], T]) -> T:
         """Let rank 0 act and the others wait for its result; its failure ends all ranks alike."""
@@ -316,6 +291,9 @@ class Core:
             raise UserError(what, where=where, fix=fix, exit_code=exit_code) from error
         return cast(T, result)
 
+    def _warn(self, text: str) -> None:
+        self._record("warning", text=text)
+
     def _record(self, kind: str, **fields: object) -> None:
         self.guard()
         self.ledger.append(kind, attempt=self.group.env.attempt, **fields)
@@ -331,48 +309,13 @@ def prepare(
         network.to(group.device).train()
         if settings.compile:
             network.compile()
+    refuse_unknown_networks(settings, learner.networks)
     optimizers = {
-        name: NetworkOptimizer(network, settings, precision, group.device)
+        name: NetworkOptimizer(network, settings_of(settings, name), precision, group.device)
         for name, network in learner.networks.items()
+        if num_parameters(network)
     }
     return Updater(learner, optimizers, group, settings, precision), optimizers
-
-
-def validate(
-    learner: Learner, stream: Stream, updater: Updater, group: Group, settings: TrainingConfig, step: int
-) -> dict[str, float]:
-    """Return each metric over all validation samples; every rank takes a share and gets the whole."""
-    sums: dict[str, Tensor] = {}
-    networks = Networks(learner.networks, learner.networks)
-    for network in learner.networks.values():
-        network.eval()
-    batches = stream.evaluation(group.rank, group.world_size, settings.batch_size)
-    with torch.no_grad():
-        for index, batch in enumerate(batches):
-            torch.manual_seed(random_key(settings.seed, "evaluate", step, group.rank, index))
-            with updater.forward_context():
-                metrics = learner.evaluate(to_device(batch, group.device), networks)
-            for name, (total, weight) in metrics.items():
-                pair = torch.stack([in_double(total), in_double(weight)])
-                sums[name] = sums[name] + pair if name in sums else pair
-    for network in learner.networks.values():
-        network.train()
-    return _joined_means(group.gather({name: pair.tolist() for name, pair in sums.items()}))
-
-
-def in_double(value: Tensor) -> Tensor:
-    """Return ``value`` as float64; on the CPU where its device, MPS, has no such numbers."""
-    return (value.cpu() if value.device.type == "mps" else value).double()
-
-
-def _joined_means(ranks: list[dict[str, list[float]]]) -> dict[str, float]:
-    names = dict.fromkeys(name for rank in ranks for name in rank)
-    means = {}
-    for name in names:
-        pairs = [rank[name] for rank in ranks if name in rank]
-        weight = sum(pair[1] for pair in pairs)
-        means[name] = sum(pair[0] for pair in pairs) / weight if weight else math.nan
-    return means
 
 
 def _diverged(what: str, step: int) -> UserError:

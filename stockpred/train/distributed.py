@@ -91,6 +91,14 @@ class Group:
         dist.all_gather_object(values, value)
         return values
 
+    def gather_on_main(self, value: Any) -> list[Any]:
+        """Return every rank's ``value`` in the order of ranks on rank 0, an empty list on the others."""
+        if self.world_size == 1:
+            return [value]
+        values = [None] * self.world_size if self.is_main else None
+        dist.gather_object(value, values, dst=0)
+        return values or []
+
     def from_main(self, value: Any) -> Any:
         """Return rank 0's ``value`` on every rank; nobody goes on before rank 0 has come here."""
         if self.world_size == 1:

@@ -2,30 +2,48 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Protocol
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
 
 Batch = dict[str, Tensor]
-Metrics = dict[str, tuple[Tensor, Tensor]]
+Names = str | tuple[str, ...]
+"""The network that a loss is for, or all of those that one loss is for."""
+Update = tuple[Names, Tensor]
+Direction = Literal["min", "max"]
 
 
 class Networks:
     """A learner's networks by name, as the core has prepared them."""
 
-    def __init__(self, raw: Mapping[str, nn.Module], wrapped: Mapping[str, nn.Module]) -> None:
-        self._raw = dict(raw)
-        self._wrapped = dict(wrapped)
+    def __init__(self, local: Mapping[str, nn.Module], synced: Mapping[str, nn.Module]) -> None:
+        self._local = dict(local)
+        self._synced = dict(synced)
 
-    def __getitem__(self, name: str) -> nn.Module:
-        """Return the network whose loss is yielded next: its gradients are averaged over ranks."""
-        return self._wrapped[name]
+    def synced(self, name: str) -> nn.Module:
+        """Return the network through which a loss must pass to have its gradients averaged over ranks."""
+        return self._synced[name]
 
-    def raw(self, name: str) -> nn.Module:
-        """Return the bare module, to pass through a network that is not being updated."""
-        return self._raw[name]
+    def local(self, name: str) -> nn.Module:
+        """Return the bare module, to pass through a network that the next loss does not train."""
+        return self._local[name]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What one batch of the validation set contributes to its metrics.
+
+    ``sums`` holds metric -> (sum, weight): the core adds both up over batches and ranks, and divides.
+    ``rows`` holds one entry per sample, [B, ...], for metrics of the whole set (see ``Learner.score``);
+    ``rows["sample"]``, [B] int64, is each sample's number in the set, by which the core orders them.
+    """
+
+    sums: Mapping[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    rows: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 class Stream(Protocol):
@@ -50,38 +68,80 @@ class Stream(Protocol):
         ...
 
 
-class Learner(Protocol):
-    """A way of learning: its networks, its losses, its evaluation.
+class Learner(ABC):
+    """A way of learning: its networks, its losses, and what validation measures.
 
-    ``updates`` is called once per micro-batch; each call yields the same network names in the same order, and
-    every network is among them, with a loss that reaches all of its parameters. Randomness comes from torch's
-    global generators, which the core seeds before every loss. ``state_dict`` holds tensors and plain values
-    that are equal on all ranks.
+    ``networks`` are the modules by name; one without trainable parameters gets no optimizer. ``metrics`` maps
+    each validation metric to its better direction; the first one chooses the best weights, unless
+    ``training.selection`` names another. Randomness comes from torch's global generators, which the core
+    seeds before every loss; ``step`` counts finished optimizer steps, from 0.
+
+    Two kinds of state are saved beside the networks: what is equal on all ranks (``state_dict``), and what
+    belongs to a part (``part_state``), such as an environment. A part is a micro-batch's number among those
+    of a step, so its state does not depend on how many ranks share the parts.
     """
 
     networks: dict[str, nn.Module]
-    selection_metric: str
+    metrics: Mapping[str, Direction]
 
-    def updates(self, batch: Batch, networks: Networks) -> Iterator[tuple[str, Tensor]]:
-        """Yield (network name, scalar loss) for one update after another; forward passes run in here."""
-        ...
+    @abstractmethod
+    def updates(self, batch: Batch, networks: Networks, step: int) -> Iterator[Update]:
+        """Yield (network, scalar loss) for one update after another; forward passes run in here.
 
-    def evaluate(self, batch: Batch, networks: Networks) -> Metrics:
-        """Return metric -> (sum, weight); the core adds both up over batches and ranks, and divides."""
-        ...
+        Called once per micro-batch; within a step each call yields the same networks in the same order. A
+        loss reaches every trainable parameter of the networks that it is yielded for, through
+        ``networks.synced``. What follows a ``yield`` sees the updated weights.
+        """
+
+    @abstractmethod
+    def evaluate(self, batch: Batch, networks: Networks) -> Evaluation:
+        """Return what a validation batch contributes; called without gradients, in evaluation mode."""
+
+    def score(self, rows: Mapping[str, Tensor]) -> dict[str, float]:
+        """Return the metrics of the whole validation set, from all of its rows on the CPU, in order.
+
+        Called on rank 0, for whom the others wait.
+        """
+        return {}
+
+    def phase(self, step: int) -> str:
+        """Name the phase that ``step`` belongs to; in another phase other networks may be updated."""
+        return ""
+
+    def after_step(self, step: int) -> None:
+        """Do what follows all updates of ``step``, such as averaging weights; the same on every rank."""
+        return
+
+    def make_batch(self, step: int, part: int, networks: Networks) -> Batch | None:
+        """Return a batch that the learner makes itself; None takes the stream's.
+
+        A function of the weights, the part's state, ``step`` and ``part`` alone; it may advance that state.
+        Called without gradients, with torch's generators seeded for this step and part. The batch carries its
+        ``loss_weight``, as those of a stream do.
+        """
+        return None
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what the learner remembers beyond its networks."""
-        ...
+        """Return tensors and plain values beyond the networks that are equal on all ranks."""
+        return {}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        return
+
+    def part_state(self, part: int) -> Any:
+        """Return tensors and plain values that belong to ``part``; None where it has no state yet."""
+        return None
+
+    def load_part_state(self, part: int, state: Any) -> None:
+        """Take up what ``part_state`` returned, on whatever rank has the part now; None: begin anew."""
+        return
 
 
 class Task(Protocol):
     """An experiment on prepared bars: what the core trains, and how the result is tested.
 
-    A learner's module makes it. ``prepare(experiment, paths, guard=...)`` of that module has made the bars
-    ready before, on rank 0.
+    ``tasks/NAME/task.py`` makes it. ``prepare(experiment, paths, guard=...)`` of that module has made the
+    bars ready before, on rank 0.
     """
 
     @property

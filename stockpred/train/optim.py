@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
 
-from hpc.base.errors import UserError
+from hpc.base.errors import UserError, raise_all
+from hpc.base.text import suggestion
 from stockpred.config.base import TrainingConfig
 
 Precision = Literal["bf16", "fp16", "fp32"]
@@ -49,6 +51,27 @@ def learning_rate(step: int, total_steps: int, settings: TrainingConfig) -> floa
     return settings.lr * (settings.min_lr_fraction + (1.0 - settings.min_lr_fraction) * cosine)
 
 
+def settings_of(settings: TrainingConfig, network: str) -> TrainingConfig:
+    """Return the settings with what ``training.optimizers`` says of one network in place of the shared."""
+    own = settings.optimizers.get(network)
+    return settings if own is None else settings.model_copy(update=own.model_dump(exclude_none=True))
+
+
+def refuse_unknown_networks(settings: TrainingConfig, networks: Collection[str]) -> None:
+    """Raise UserError where ``training.optimizers`` names a network that the learner has not."""
+    raise_all(
+        [
+            UserError(
+                f"the learner has no network {name!r}",
+                where=f"training.optimizers.{name}",
+                fix=suggestion(name, networks),
+            )
+            for name in settings.optimizers
+            if name not in networks
+        ]
+    )
+
+
 class NetworkOptimizer:
     """AdamW over one network; weight decay acts on matrices only, never on biases, gains or scalars."""
 
@@ -56,7 +79,7 @@ class NetworkOptimizer:
         self, network: nn.Module, settings: TrainingConfig, precision: Precision, device: torch.device
     ) -> None:
         self.parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
-        self.gradient_clip = settings.gradient_clip
+        self.settings = settings
         self.optimizer = torch.optim.AdamW(
             [
                 {
@@ -78,7 +101,7 @@ class NetworkOptimizer:
     def apply(self, lr: float) -> Tensor:
         """Clip and step with the gradients at hand; return their norm before clipping, on the device."""
         self.scaler.unscale_(self.optimizer)
-        norm = nn.utils.clip_grad_norm_(self.parameters, self.gradient_clip)
+        norm = nn.utils.clip_grad_norm_(self.parameters, self.settings.gradient_clip)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         self.scaler.step(self.optimizer)

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from hpc.base import records, text
 from hpc.base.errors import UserError
@@ -28,19 +28,19 @@ SPEED = ("step", "attempt", "time", "steps_per_s", "samples_per_s")
 
 @dataclass(frozen=True)
 class Tracker:
-    """The best validation value so far (lower is better) and the evaluations since without a better one."""
+    """The best validation value so far, and the evaluations since without a better one."""
 
     best: float | None = None
     best_step: int | None = None
     num_worse: int = 0
 
-    def after(self, value: float, step: int) -> Tracker:
-        if self.best is None or value < self.best:
+    def after(self, value: float, step: int, *, is_better: bool) -> Tracker:
+        if is_better:
             return Tracker(best=value, best_step=step, num_worse=0)
         return replace(self, num_worse=self.num_worse + 1)
 
-    def is_out_of_patience(self, patience: int) -> bool:
-        return self.num_worse >= patience
+    def is_out_of_patience(self, patience: int | Literal["off"]) -> bool:
+        return patience != "off" and self.num_worse >= patience
 
     def state_dict(self) -> dict[str, Any]:
         return asdict(self)

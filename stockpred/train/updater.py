@@ -12,13 +12,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from hpc.base.errors import UserError
 from stockpred.config.base import TrainingConfig
 from stockpred.train.cadence import random_key
 from stockpred.train.distributed import Group
-from stockpred.train.learner import Batch, Learner, Networks
+from stockpred.train.learner import Batch, Learner, Networks, Update
 from stockpred.train.optim import NetworkOptimizer, Precision, autocast
 
-Update = Iterator[tuple[str, Tensor]]
 Losses = dict[str, list[Tensor]]
 
 
@@ -44,32 +44,39 @@ class Updater:
         self.first_bad_step = torch.full((), -1, dtype=torch.int64, device=group.device)
         self._changing_buffers: list[Tensor] = []
 
-    def run(self, step: int, batches: Sequence[Batch], lr: float) -> dict[str, Tensor]:
-        """Make every update of ``step``; return each network's mean loss on this rank, on the device."""
+    def run(self, step: int, batches: Sequence[Batch], lrs: Mapping[str, float]) -> dict[str, Tensor]:
+        """Make every update of ``step`` (which counts from 1), each network at its learning rate.
+
+        Return each updated network's mean loss on this rank, on the device.
+        """
         losses: Losses = {}
-        for name in self._backwards(step, batches, losses):
-            norm = self.optimizers[name].apply(lr)
-            self._note_bad(step, losses[name][-1])
-            if not self.optimizers[name].is_overflow_skipped():
-                self._note_bad(step, norm)
+        for names in self._backwards(step, batches, losses):
+            for name in names:
+                norm = self.optimizers[name].apply(lrs[name])
+                self._note_bad(step, losses[name][-1])
+                if not self.optimizers[name].is_overflow_skipped():
+                    self._note_bad(step, norm)
+        self.learner.after_step(step - 1)
         for buffer in self._changing_buffers:
             self.group.broadcast(buffer)
         return {name: torch.stack(values).mean() for name, values in losses.items()}
 
-    def rehearse(self, batch: Batch) -> None:
-        """Run every update once without applying it, and put everything back.
+    def warm_up_ddp(self, step: int, batch: Batch) -> None:
+        """Run the updates of a phase once without applying them, before its first step in this process.
 
-        DDP lays out its buckets anew after the first backward pass, which changes the order of sums over
-        three ranks and more. Having that behind before the first real step, in fresh and in resumed runs
-        alike, makes their numbers equal bit for bit. Buffers that a forward pass changes are found here.
+        DDP lays out a network's buckets anew after its first backward pass, which changes the order of sums
+        over three ranks and more. Having that behind before a network's first real update, in fresh and in
+        resumed runs alike, makes their numbers equal bit for bit. Buffers that a forward pass changes are
+        found here. ``step`` counts from 1. Everything is put back.
         """
         remembered = copy.deepcopy(self.learner.state_dict())
         before = [(buffer, buffer._version, buffer.clone()) for buffer in self._buffers()]
-        for _ in self._backwards(0, [batch], {}):
+        for _ in self._backwards(step, [batch], {}):
             pass
         for buffer, version, content in before:
             if buffer._version != version:
-                self._changing_buffers.append(buffer)
+                if not any(buffer is known for known in self._changing_buffers):
+                    self._changing_buffers.append(buffer)
                 with torch.no_grad():
                     buffer.copy_(content)
         self.learner.load_state_dict(remembered)
@@ -77,19 +84,24 @@ class Updater:
     def forward_context(self) -> torch.autocast:
         return autocast(self.precision, self.group.device)
 
-    def _backwards(self, step: int, batches: Sequence[Batch], losses: Losses) -> Iterator[str]:
-        """Yield a network's name when its gradients stand; they are gone when the next is asked for."""
-        generators = [self.learner.updates(batch, self.networks) for batch in batches]
+    def _backwards(self, step: int, batches: Sequence[Batch], losses: Losses) -> Iterator[tuple[str, ...]]:
+        """Yield the networks whose gradients stand; they are gone when the next are asked for."""
+        generators = [self.learner.updates(batch, self.networks, step - 1) for batch in batches]
         index = 0
-        while (name := self._backward(generators, (step, index), losses)) is not None:
-            yield name
+        while names := self._backward(generators, (step, index), losses):
+            yield names
             for network in self.learner.networks.values():
                 network.zero_grad(set_to_none=True)
             index += 1
 
-    def _backward(self, generators: Sequence[Update], at: tuple[int, int], losses: Losses) -> str | None:
-        """Take the next loss of every micro-batch in lockstep; only the last backward talks to ranks."""
-        names: set[str | None] = set()
+    def _backward(
+        self, generators: Sequence[Iterator[Update]], at: tuple[int, int], losses: Losses
+    ) -> tuple[str, ...]:
+        """Take the next loss of every micro-batch in lockstep; only the last backward talks to ranks.
+
+        Return the networks that the losses are for; none when the generators have ended.
+        """
+        found: set[tuple[str, ...]] = set()
         total = torch.zeros((), device=self.group.device)
         for micro, generator in enumerate(generators):
             with ExitStack() as stack:
@@ -98,26 +110,37 @@ class Updater:
                 part = self.group.rank * len(generators) + micro
                 torch.manual_seed(random_key(self.seed, "update", at[0], part, at[1]))
                 with self.forward_context():
-                    name, loss = next(generator, (None, None))
-                names.add(name)
-                if name is not None and loss is not None:
+                    names, loss = next(generator, ((), None))
+                names = (names,) if isinstance(names, str) else names
+                found.add(names)
+                if loss is not None:
                     loss = loss / len(generators)
-                    self.optimizers[name].backward(loss)
+                    self._scaler_of(names).backward(loss)
                     total += loss.detach()
-        if len(names) != 1:
+        if len(found) != 1:
             raise ValueError(
-                f"a learner's updates must not depend on the batch; at one point it gave {names}"
+                f"a learner's updates must not depend on the batch; at one point it gave {found}"
             )
-        (only,) = names
-        if only is not None:
-            losses.setdefault(only, []).append(total)
-        return only
+        (common,) = found
+        for name in common:
+            losses.setdefault(name, []).append(total)
+        return common
+
+    def _scaler_of(self, names: tuple[str, ...]) -> NetworkOptimizer:
+        """Return the optimizer that scales a loss; raise UserError where several would have to agree."""
+        if len(names) > 1 and self.precision == "fp16":
+            raise UserError(
+                f"one loss trains {', '.join(names)}, and in fp16 each network has a loss scale of its own",
+                where="training.precision",
+                fix="set training.precision=bf16 or fp32",
+            )
+        return self.optimizers[names[0]]
 
     def _hold_back_gradients(self, stack: ExitStack) -> None:
         for name in self.learner.networks:
-            wrapped = self.networks[name]
-            if isinstance(wrapped, DistributedDataParallel):
-                stack.enter_context(wrapped.no_sync())
+            network = self.networks.synced(name)
+            if isinstance(network, DistributedDataParallel):
+                stack.enter_context(network.no_sync())
 
     def _note_bad(self, step: int, value: Tensor) -> None:
         """Remember the first step with a non-finite value without waiting for the device."""
@@ -130,8 +153,8 @@ class Updater:
 
 
 def wrap(network: nn.Module, group: Group) -> nn.Module:
-    """Let DDP average the network's gradients; a world of one needs nothing."""
-    if group.world_size == 1:
+    """Let DDP average the network's gradients; a world of one, or a network that rests, needs nothing."""
+    if group.world_size == 1 or not any(parameter.requires_grad for parameter in network.parameters()):
         return network
     # The switch got a new name in torch 2.13, and the old one warns there.
     known = inspect.signature(DistributedDataParallel).parameters

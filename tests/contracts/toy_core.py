@@ -10,7 +10,7 @@ import logging
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from hpc.run.paths import RunPaths
 from hpc.run.stop import Stop
 from stockpred.config.base import TrainingConfig
 from stockpred.train import core, distributed
-from stockpred.train.learner import Batch, Metrics, Networks
+from stockpred.train.learner import Batch, Direction, Evaluation, Learner, Networks, Update
 
 REPOSITORY = Path(__file__).parents[2]
 SETTINGS: dict[str, Any] = {
@@ -41,9 +41,11 @@ SETTINGS: dict[str, Any] = {
     "beta1": 0.9,
     "beta2": 0.95,
     "gradient_clip": 1.0,
+    "optimizers": {},
     "precision": "fp32",
     "device": "cpu",
     "patience": 1000,
+    "selection": {"metric": None, "first_step": 0},
     "evaluations_per_epoch": 2.0,
     "checkpoint_every_s": 1000.0,
     "keep_checkpoints": 2,
@@ -104,10 +106,10 @@ class ToyStream:
         }
 
 
-class ToyGan:
+class ToyGan(Learner):
     """A critic with three updates a step and a generator whose only loss goes through the critic."""
 
-    selection_metric = "distance"
+    metrics: Mapping[str, Direction] = {"distance": "min"}
 
     def __init__(self, options: Options) -> None:
         torch.manual_seed(5)
@@ -120,23 +122,26 @@ class ToyGan:
             "generator": nn.Sequential(nn.Linear(3, 16), nn.Tanh(), nn.Linear(16, 6)),
         }
 
-    def updates(self, batch: Batch, networks: Networks) -> Iterator[tuple[str, Tensor]]:
-        self.num_steps += 1
-        weight = 1.0 + 0.01 * (self.num_steps % 7) if self.is_noisy else 1.0
+    def updates(self, batch: Batch, networks: Networks, step: int) -> Iterator[Update]:
+        critic, generator = networks.synced("critic"), networks.synced("generator")
+        weight = 1.0 + 0.01 * (step % 7) if self.is_noisy else 1.0
         for _ in range(3):
-            real = networks["critic"](batch["inputs"]).squeeze(-1)
-            fake = networks.raw("critic")(networks.raw("generator")(batch["noise"]).detach()).squeeze(-1)
+            real = critic(batch["inputs"]).squeeze(-1)
+            fake = networks.local("critic")(networks.local("generator")(batch["noise"]).detach()).squeeze(-1)
             yield "critic", weight * self._mean((real - 1.0) ** 2 + fake.detach() ** 2 + fake**2, batch)
-        made = networks["generator"](batch["noise"])
+        made = generator(batch["noise"])
         if self.is_noisy:
             made = made + 0.1 * torch.randn_like(made)
-        loss = self._mean((networks.raw("critic")(made).squeeze(-1) - 1.0) ** 2, batch)
-        yield "generator", loss * torch.nan if self.num_steps == self.bad_step else loss
+        loss = self._mean((networks.local("critic")(made).squeeze(-1) - 1.0) ** 2, batch)
+        yield "generator", loss * torch.nan if step + 1 == self.bad_step else loss
 
-    def evaluate(self, batch: Batch, networks: Networks) -> Metrics:
-        made = networks["generator"](batch["noise"])
+    def evaluate(self, batch: Batch, networks: Networks) -> Evaluation:
+        made = networks.local("generator")(batch["noise"])
         distance = ((made - batch["inputs"]) ** 2).mean(-1)
-        return {"distance": (distance.sum(), torch.tensor(float(len(distance))))}
+        return Evaluation({"distance": (distance.sum(), torch.tensor(float(len(distance))))})
+
+    def after_step(self, step: int) -> None:
+        self.num_steps += 1
 
     def state_dict(self) -> dict[str, Any]:
         return {"num_steps": self.num_steps}
@@ -160,7 +165,7 @@ def main(run: Path, settings: TrainingConfig, options: Options) -> core.Outcome:
     )
     stop.listen()
     if options.skips_rehearsal:
-        core.Core.rehearse = lambda self: None  # type: ignore[method-assign]
+        core.Core._warm_up_phase = lambda self: None  # type: ignore[method-assign]
     with distributed.joined(env, paths, settings, timeout_s=options.rendezvous_timeout_s) as group:
         return core.train(
             learner=ToyGan(options),

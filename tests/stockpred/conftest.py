@@ -110,7 +110,8 @@ def _common(universe: Path) -> dict[str, dict[str, Any]]:
         "training": {
             "seed": 1, "epochs": 1, "max_steps": None, "batch_size": 4, "accumulate": 1, "lr": 1e-3,
             "min_lr_fraction": 0.1, "warmup_fraction": 0.1, "weight_decay": 0.0, "beta1": 0.9, "beta2": 0.95,
-            "gradient_clip": 1.0, "precision": "fp32", "device": "cpu", "patience": 3,
+            "gradient_clip": 1.0, "optimizers": {}, "precision": "fp32", "device": "cpu", "patience": 3,
+            "selection": {"metric": None, "first_step": 0},
             "evaluations_per_epoch": 1.0, "checkpoint_every_s": 60.0, "keep_checkpoints": 2, "compile": False,
             "exact": True, "tensorboard": False, "min_step_s": 0.0, "num_workers": 0,
         },

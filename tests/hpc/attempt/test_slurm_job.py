@@ -21,11 +21,11 @@ from hpc.run.paths import RunPaths
 RANK = """
 import os, sys, time
 from pathlib import Path
-from hpc.jobenv import JobEnv
-from hpc.ledger import Ledger
-from hpc.local import LocalRun
-from hpc.paths import RunPaths
-from hpc.stop import Stop
+from hpc.run.jobenv import JobEnv
+from hpc.run.history import Ledger
+from hpc.attempt.local_job import LocalRun
+from hpc.run.paths import RunPaths
+from hpc.run.stop import Stop
 env, paths = JobEnv.read(), RunPaths(Path(sys.argv[1]))
 ledger = Ledger(paths.events)
 quick = {"margin_s": 0.2, "check_every_s": 0.05}
@@ -172,7 +172,7 @@ def test_an_attempt_that_lost_its_lease_ends_its_ranks_and_writes_nothing(tmp_pa
     run = local_run(tmp_path, "time.sleep(600)")
     paths = RunPaths(run.run_dir)
     code = (
-        "import sys, pickle; from hpc import lease; lease.RENEW_S = 0.3;"
+        "import sys, pickle; from hpc.run import lease; lease.RENEW_S = 0.3;"
         "run = pickle.loads(bytes.fromhex(sys.argv[1])); print(run())"
     )
     import pickle

@@ -14,7 +14,7 @@ from hpc.base import records
 WRITER = """
 import sys
 from pathlib import Path
-from hpc import records
+from hpc.base import records
 path = Path(sys.argv[1])
 number = 0
 while True:

@@ -94,7 +94,7 @@ def test_nothing_is_committed_by_an_attempt_that_lost_its_run(tmp_path: Path) ->
 
 FULL_DISK = """
 import resource, sys, pathlib, torch
-from hpc.errors import UserError
+from hpc.base.errors import UserError
 from stockpred.train import checkpoint
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
 big = {"networks": {"model": torch.zeros(1_000_000)}}

@@ -60,8 +60,8 @@ AFTERWARDS = """
 import os, sys, pathlib
 sys.path.insert(0, sys.argv[1])
 import toy_core
-from hpc.errors import UserError
-from stockpred.config import TrainingConfig
+from hpc.base.errors import UserError
+from stockpred.config.base import TrainingConfig
 settings = TrainingConfig.model_validate(toy_core.SETTINGS | {"max_steps": 4})
 try:
     toy_core.main(pathlib.Path(sys.argv[2]), settings, toy_core.Options(bad_step=eval(sys.argv[3])))

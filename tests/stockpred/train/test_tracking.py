@@ -22,10 +22,11 @@ from stockpred.train.tracking import MetricsLog, Progress, Tracker
 def test_patience_counts_evaluations_since_the_best() -> None:
     tracker = Tracker()
     for step, value in enumerate([3.0, 2.0, 2.0, 2.5, 1.9, 2.0, 1.95], start=1):
-        tracker = tracker.after(value, step)
+        tracker = tracker.after(value, step, is_better=tracker.best is None or value < tracker.best)
     assert tracker == Tracker(best=1.9, best_step=5, num_worse=2)
     assert tracker.is_out_of_patience(2)
     assert not tracker.is_out_of_patience(3)
+    assert not tracker.is_out_of_patience("off")
     assert Tracker(**json.loads(json.dumps(tracker.state_dict()))) == tracker
 
 

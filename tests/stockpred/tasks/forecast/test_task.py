@@ -57,7 +57,7 @@ def as_given(learner: Supervised) -> Networks:
 
 
 def loss_of(learner: Supervised, batch: Batch) -> Tensor:
-    ((name, loss),) = learner.updates(batch, as_given(learner))
+    ((name, loss),) = learner.updates(batch, as_given(learner), 0)
     assert name == "model"
     return loss.detach()
 
@@ -78,7 +78,7 @@ def test_the_loss_is_the_mean_squared_error_and_the_mean_over_parts_is_the_same(
 def test_a_model_of_another_shape_is_refused_at_its_first_batch(last: nn.Module) -> None:
     learner, batch = Supervised(nn.Sequential(nn.Flatten(), nn.Linear(T * F, 1), last)), batch_of()
     with pytest.raises(UserError, match=r"the model returns \(6, 1\) for inputs \(6, 6, 2\)"):
-        next(learner.updates(batch, as_given(learner)))
+        next(learner.updates(batch, as_given(learner), 0))
 
 
 def test_validation_adds_up_to_error_and_skill_over_any_batches() -> None:
@@ -94,7 +94,8 @@ def test_validation_adds_up_to_error_and_skill_over_any_batches() -> None:
     }
     with torch.no_grad():
         parts = [
-            learner.evaluate(part_of(batch, chosen), as_given(learner)) for chosen in (slice(4), slice(4, 7))
+            learner.evaluate(part_of(batch, chosen), as_given(learner)).sums
+            for chosen in (slice(4), slice(4, 7))
         ]
     for name, value in expected.items():
         total, weight = (sum(float(part[name][index]) for part in parts) for index in (0, 1))
@@ -197,11 +198,11 @@ def test_the_test_writes_its_results_and_tells_each_row(in_workspace: Path) -> N
 RANK = """
 import os, sys
 from pathlib import Path
-from hpc.jobenv import JobEnv
-from hpc.ledger import Ledger
-from hpc.paths import RunPaths
-from hpc.stop import Stop
-from stockpred import schema
+from hpc.run.jobenv import JobEnv
+from hpc.run.history import Ledger
+from hpc.run.paths import RunPaths
+from hpc.run.stop import Stop
+from stockpred.config import schema
 from stockpred.tasks.forecast import task as forecast
 from stockpred.train import core, distributed
 

@@ -60,7 +60,7 @@ def as_given(learner: LanguageModel) -> Networks:
 
 
 def loss_of(learner: LanguageModel, batch: Batch) -> Tensor:
-    ((name, loss),) = learner.updates(batch, as_given(learner))
+    ((name, loss),) = learner.updates(batch, as_given(learner), 0)
     assert name == "model"
     return loss
 
@@ -71,9 +71,9 @@ def test_the_loss_is_the_mean_surprise_of_the_bars_that_count() -> None:
     log_probs = mine.predict_log_probs(batch)
     picked = log_probs.gather(-1, batch["targets"].unsqueeze(-1)).squeeze(-1)
     torch.testing.assert_close(loss_of(mine, batch), -picked[batch["mask"]].mean())
-    total, count = mine.evaluate(batch, as_given(mine))["cross_entropy"]
+    total, count = mine.evaluate(batch, as_given(mine)).sums["cross_entropy"]
     torch.testing.assert_close(total / count, -picked[batch["mask"]].mean())
-    hits, _ = mine.evaluate(batch, as_given(mine))["accuracy"]
+    hits, _ = mine.evaluate(batch, as_given(mine)).sums["accuracy"]
     assert hits == (log_probs.argmax(-1) == batch["targets"])[batch["mask"]].sum()
 
 
