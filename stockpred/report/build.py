@@ -26,8 +26,8 @@ def build_report(
 ) -> Path:
     """Write ``report.html`` from the files of the run directory alone; return its path.
 
-    ``is_conclusion`` tells that the run ends with this report, before the ledger says so. ``guard`` raises
-    when the caller no longer owns the run.
+    ``is_conclusion`` means that the run ends with this report, although the ledger does not say so yet.
+    ``guard`` raises when the caller no longer owns the run.
 
     A section whose file is missing is left out; without test results the page says that there is no verdict
     yet.

@@ -5,6 +5,8 @@ What is absent (None) becomes a dash. ``plain`` turns any of these texts into AS
 
 from __future__ import annotations
 
+import math
+
 from stockpred.report.elements import ABSENT, Cell
 from stockpred.score.metrics import Estimate, Proportion
 
@@ -30,11 +32,14 @@ def number(value: float | None, digits: int) -> str:
 
 
 def significant(value: float | None, digits: int = 4) -> str:
-    """Return a number of any size with so many significant digits: 5.723, 45.69, 1,202."""
+    """Return a number of any size with so many significant digits: 5.723, 45.69, 1,202, 0.0001234.
+
+    Numbers from 0.1 to 1 have one less, so that they align with those from 1 to 10.
+    """
     if value is None:
         return ABSENT
-    size = len(str(int(abs(value)))) if abs(value) >= 1.0 else 1
-    return signed(value, max(digits - size, 0))
+    magnitude = math.floor(math.log10(abs(value))) if math.isfinite(value) and value else 0
+    return signed(value, max(digits - 1 - (0 if magnitude == -1 else magnitude), 0))
 
 
 def whole(value: object) -> str:

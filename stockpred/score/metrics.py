@@ -1,4 +1,4 @@
-"""Proper scores of forecasts and honest intervals around their means.
+"""Proper scores of forecasts, and intervals around their means that allow for dependence.
 
 Axes: M bars, K atoms of a discrete forecast, Q quantile levels. Everything is float64 numpy.
 A forecast of a token is a discrete distribution over the K close returns that the tokens stand for.
@@ -139,7 +139,7 @@ def coverage(pit_M: Floats, level: float) -> float:
 
 
 def skill(loss: Floats, reference_loss: Floats) -> float | None:
-    """Return 1 - mean(loss) / mean(reference): 0 is no better, 1 perfect; None where nothing can be won."""
+    """Return 1 - mean(loss) / mean(reference): 0 is no better, 1 perfect; None for a reference of no loss."""
     reference = float(np.mean(reference_loss))
     return 1.0 - float(np.mean(loss)) / reference if reference > 0.0 else None
 
@@ -193,7 +193,7 @@ def skill_interval(loss: Floats, reference_loss: Floats, groups: Integers) -> Es
     With l_g and r_g the sums of both losses over group g of G, and R = sum(l_g) / sum(r_g), the delta method
     makes R's error that of the mean of (l_g - R r_g) / mean(r_g), here by Newey and West; the interval is
     1 - R -+ 1.96 errors and the p value that of no skill. None where the reference loses nothing, and for
-    fewer than two groups, which tell no error.
+    fewer than two groups, from which no error can be estimated.
     """
     if not reference_loss.any() or (groups == groups[0]).all():
         return None
@@ -238,8 +238,8 @@ def information_coefficient(
 ) -> Correlation | None:
     """Average the correlation across assets at each time; t by Newey-West; ties share their mean rank.
 
-    Times with fewer than ``min_assets`` assets, or where one side is constant, say nothing and are left out.
-    None where fewer than two times speak, or all say the same.
+    Times with fewer than ``min_assets`` assets, or where one side is constant, have no correlation and are
+    left out. None where fewer than two times are left, or all have the same correlation.
     """
     frame = pd.DataFrame({"time": time, "prediction": prediction, "outcome": outcome})
     grouped = frame.groupby("time", sort=True)

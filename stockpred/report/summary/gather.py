@@ -29,7 +29,7 @@ The model's name is among them because it begins every label.
 
 
 class TaskResults(Protocol):
-    """What the results of every task tell."""
+    """What the results of every task have."""
 
     @property
     def evaluated(self) -> EvaluatedModel: ...
@@ -81,7 +81,7 @@ class TestedRun(Generic[R]):
 
     @property
     def label(self) -> str:
-        """The model and the settings that tell this run from the case's own."""
+        """The model and the settings that differ from the case's own."""
         return " ".join((self.results.evaluated.model, *self.settings))
 
     @property

@@ -127,14 +127,12 @@ def _about_close(results: NextTokenResults) -> str:
         return "Its expected close is the last close."
     return (
         f"Next close: skill {percent(skill, 2)}\u00a0% in squared error against the last value "
-        f"(Diebold-Mariano p = {versus.p_value:.2g})."
+        f"(Diebold-Mariano p value {p_value(versus)})."
     )
 
 
 def _about_distribution(results: NextTokenResults) -> str:
     model, rival = results.model, results.rival(results.best_crps_rival)
-    assert model.crps_bp is not None
-    assert rival.crps_bp is not None
     gain = results.crps_bp_difference
     if results.beats_crps_rival:
         word = "better than"
@@ -143,8 +141,9 @@ def _about_distribution(results: NextTokenResults) -> str:
     else:
         word = "not distinguishable from"
     return (
-        f"Distribution of the next return: {word} the best rival, {rival.label}; CRPS {model.crps_bp:.1f} "
-        f"against {rival.crps_bp:.1f} bp (95\u00a0% interval of the difference {interval(gain, 2)})."
+        f"Distribution of the next return: {word} the best rival, {rival.label}; CRPS "
+        f"{number(model.crps_bp, 1)} against {number(rival.crps_bp, 1)} bp (95\u00a0% interval of the "
+        f"difference {interval(gain, 2)})."
     )
 
 
@@ -315,17 +314,14 @@ def _fans(predictions: pd.DataFrame) -> tuple[Picture, ...]:
     """Draw the last test bars of a few assets, taking the categories in turn."""
     pictures = []
     for symbol in _chosen(predictions):
-        mine = (
-            predictions[predictions["symbol"] == symbol]
-            .sort_values("time", kind="stable")
-            .tail(_BARS_PER_FAN)
-        )
-        category = str(mine["category"].iloc[0])
-        inside = (mine["realised_return"] >= mine["q05"]) & (mine["realised_return"] <= mine["q95"])
+        bars = predictions[predictions["symbol"] == symbol].sort_values("time", kind="stable")
+        drawn = bars.tail(_BARS_PER_FAN)
+        is_inside = (drawn["realised_return"] >= drawn["q05"]) & (drawn["realised_return"] <= drawn["q95"])
         caption = (
-            f"{category}; the last {len(mine)} test bars, {inside.mean():.0%} of them inside the 90 % band."
+            f"{drawn['category'].iloc[0]}; the last {len(drawn)} test bars, "
+            f"{percent(is_inside.mean(), 0)} % of them inside the 90 % band."
         )
-        pictures.append(Picture(symbol, caption, figures.forecast_fan(symbol, mine)))
+        pictures.append(Picture(symbol, caption, figures.forecast_fan(symbol, drawn)))
     return tuple(pictures)
 
 

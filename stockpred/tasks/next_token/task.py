@@ -13,6 +13,7 @@ from stockpred.config.next_token import NextTokenExperiment
 from stockpred.config.registry import LEARNERS, MODELS
 from stockpred.data import universe
 from stockpred.learners.language_model import LanguageModel
+from stockpred.report.format import parameter_count
 from stockpred.score.metrics import EvaluatedModel
 from stockpred.tasks.next_token.dataset import Dataset, load
 from stockpred.tasks.next_token.evaluate import evaluate_test
@@ -77,7 +78,7 @@ class NextTokenTask:
 
     def describe(self) -> str:
         return (
-            f"{self.experiment.model.name} with {self.num_parameters / 1e6:.2f}M parameters; "
+            f"{self.experiment.model.name} with {parameter_count(self.num_parameters)} parameters; "
             f"{self.stream.num_samples} training windows, "
             f"{self.stream.num_scored('validation')} validation bars"
         )

@@ -20,7 +20,7 @@ from hpc.run.history import Ledger
 from hpc.run.paths import RunPaths
 from stockpred.report import curves
 from stockpred.report.build import build_report
-from stockpred.report.format import parameter_count, signed
+from stockpred.report.format import parameter_count, signed, significant
 from stockpred.score.metrics import Estimate, EvaluatedModel
 from stockpred.tasks.next_token import evaluate as evaluate
 from stockpred.tasks.next_token import report
@@ -238,6 +238,15 @@ def test_a_file_that_is_damaged_or_of_another_version_is_left_out_with_a_note(
 
 
 @pytest.mark.usefixtures("results_of_run")
+def test_a_run_of_an_older_version_says_so_in_one_line(paths: RunPaths) -> None:
+    paths.config.write_text("learner: {name: next_bar}\n")
+    words = Page(build_report(paths).read_text()).words
+    assert words.count("made by an older version") == 1
+    assert "which named its learner and no task: its test results are not shown." in words
+    assert "no verdict yet" in words
+
+
+@pytest.mark.usefixtures("results_of_run")
 def test_results_and_predictions_with_other_columns_are_left_out_with_a_note(paths: RunPaths) -> None:
     results = records.read_json(paths.test_results)
     records.write_json(paths.test_results, {key: results[key] for key in results if key != "curve_levels"})
@@ -332,6 +341,23 @@ def test_parameter_counts_are_said_as_people_say_them(count: int, told: str) -> 
 def test_numbers_have_a_true_minus_and_no_negative_zero() -> None:
     assert signed(-0.0004, 3) == "0.000"
     assert signed(-1234.5, 1) == "\u22121,234.5"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (5.7234, "5.723"),
+        (45.688, "45.69"),
+        (1202.4, "1,202"),
+        (0.12346, "0.123"),
+        (0.00012344, "0.0001234"),
+        (-0.05, "\u22120.05000"),
+        (0.0, "0.000"),
+        (None, "\u2013"),
+    ],
+)
+def test_a_number_of_any_size_keeps_its_significant_digits(value: float | None, text: str) -> None:
+    assert significant(value) == text
 
 
 def test_the_training_log_sums_up_each_epoch(paths: RunPaths) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -336,3 +338,9 @@ def test_holms_correction_makes_a_false_claim_among_many_as_rare_as_one_test_wou
     false_claims = np.mean([min(metrics.holm(list(row))) < 0.05 for row in p_values])
     assert np.mean(p_values.min(axis=1) < 0.05) > 0.2
     assert 0.02 < false_claims <= 0.06
+
+
+def test_neither_the_command_nor_the_metrics_import_scipy_before_a_test_is_scored() -> None:
+    code = "import sys, stockpred.cli, stockpred.score.metrics; print({'scipy', 'statsmodels'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
