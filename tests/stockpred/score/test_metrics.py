@@ -341,6 +341,7 @@ def test_holms_correction_makes_a_false_claim_among_many_as_rare_as_one_test_wou
 
 
 def test_neither_the_command_nor_the_metrics_import_scipy_before_a_test_is_scored() -> None:
-    code = "import sys, stockpred.cli, stockpred.score.metrics; print({'scipy', 'statsmodels'} & set(sys.modules))"
+    modules = "import sys, stockpred.cli, stockpred.score.metrics"
+    code = f"{modules}; print({{'scipy', 'statsmodels'}} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
