@@ -179,10 +179,10 @@ def long_run_variance(values: Floats, num_lags: int) -> float:
 
 
 def mean_by_group(values: Floats, groups: Integers) -> Estimate:
-    """Estimate the mean over all values when those of one group depend on each other, and so do near groups.
+    """Estimate the mean of values that depend on each other within a group and between near groups.
 
     Groups are dates. The mean is a ratio of sums over groups; its error is the Newey-West error of the
-    linearised contributions to that ratio, so that groups of uneven size are weighted as they count.
+    linearised contributions to that ratio, so that groups of uneven size have the weight of their values.
     """
     return _estimate(*_ratio_of_sums(values, np.ones(len(values)), groups))
 
@@ -223,7 +223,7 @@ def diebold_mariano(loss: Floats, reference_loss: Floats, groups: Integers) -> E
 
 
 def holm(p_values: Sequence[float]) -> tuple[float, ...]:
-    """Return p values that allow for all of them being looked at (Holm 1979), in the given order.
+    """Return the p values after the correction of Holm (1979) for multiple tests, in the given order.
 
     The smallest of n is multiplied by n, the next by n - 1, and so on; none falls below the one before it.
     The chance that any true null stays below 5 % is then at most 5 %, however the tests depend on each other.

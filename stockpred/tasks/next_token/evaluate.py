@@ -19,7 +19,7 @@ from hpc.run.paths import RunPaths
 from stockpred.score import metrics
 from stockpred.score.metrics import Estimate, EvaluatedModel, Floats, Integers
 from stockpred.tasks.next_token import baselines
-from stockpred.tasks.next_token import results as results
+from stockpred.tasks.next_token import results as results_file
 from stockpred.tasks.next_token.baselines import BarScores
 from stockpred.tasks.next_token.dataset import Dataset
 from stockpred.tasks.next_token.results import CategoryScores, NextTokenResults, TokenScores
@@ -90,7 +90,7 @@ def evaluate_test(
     guard()
     records.write_bytes(paths.predictions, table)
     guard()
-    results.write(paths.test_results, found)
+    results_file.write(paths.test_results, found)
     return found
 
 
@@ -168,7 +168,7 @@ def _require_every_target_once(scored: Integers, expected: Integers) -> None:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The model and its rivals on the same M bars, with what really happened on them."""
+    """The model and its rivals on the same M bars, with the outcomes of those bars."""
 
     model: BarScores
     rivals: tuple[BarScores, ...]
@@ -197,7 +197,7 @@ class Comparison:
 
     @property
     def token_rival(self) -> BarScores:
-        """The rival of lowest cross-entropy on these very bars: the hardest choice for the model."""
+        """The rival of lowest cross-entropy on the test bars: the hardest to beat."""
         return min((r for r in self.rivals if r.nll is not None), key=lambda r: float(np.mean(_given(r.nll))))
 
     @property
@@ -297,7 +297,7 @@ class Comparison:
 
 
 def prediction_table(dataset: Dataset, scored: ModelScores, comparison: Comparison) -> pd.DataFrame:
-    """Return one row per scored bar: what was forecast for its close, and what came."""
+    """Return one row per scored bar: the forecast of its close and the close itself."""
     close = dataset.close[scored.positions]
     columns: dict[str, object] = {
         "symbol": _labels(comparison.asset, dataset.assets),

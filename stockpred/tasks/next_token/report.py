@@ -82,7 +82,7 @@ def _predictions(path: Path) -> pd.DataFrame:
 
 
 def headline(case: str, results: NextTokenResults, *, is_synthetic: bool) -> Headline:
-    """Say whether the model beats its rivals on the test bars and by how much; say it as plainly when not."""
+    """Say whether the model beats its rivals on the test bars, and by how much."""
     evaluated = results.evaluated
     bars = "synthetic bars" if is_synthetic else "bars"
     text = (
@@ -338,7 +338,7 @@ def _token_pictures(tokenizer: Tokenizer) -> tuple[Picture, ...]:
 
 
 def _chosen(predictions: pd.DataFrame) -> list[str]:
-    """Return assets in the universe's order, categories in turn; short histories are passed over."""
+    """Return assets in the universe's order, categories in turn; those with a short history are left out."""
     first = predictions[["symbol", "category"]].drop_duplicates().sort_values("symbol", kind="stable")
     first = first.astype(str).set_index("symbol")
     num_bars = predictions["symbol"].astype(str).value_counts()
