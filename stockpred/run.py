@@ -63,7 +63,7 @@ def _run(env: JobEnv, attempt: Attempt) -> ExitCode:
     if env.is_main:
         attempt.check_lease()
         log.info("=== attempt %d of %s/%s, %d ranks", env.attempt, paths.case, paths.run_id, env.world_size)
-        task_module.prepare(experiment, paths, guard=attempt.check_lease)
+        task_module.prepare(experiment, paths, check_lease=attempt.check_lease)
     from stockpred.train import core, distributed
 
     with distributed.joined(env, paths, experiment.training, timeout_s=PREPARING_S) as group:

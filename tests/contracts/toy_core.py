@@ -182,11 +182,13 @@ def launch(
     attempt: int,
     settings: dict[str, Any],
     options: dict[str, Any],
+    *,
+    program: str = __file__,
     **environ: str,
 ) -> list[subprocess.Popen[str]]:
     """Start every rank of one attempt as a process of its own."""
     run.mkdir(parents=True, exist_ok=True)
-    arguments = [sys.executable, __file__, str(run), json.dumps({"settings": settings, "options": options})]
+    arguments = [sys.executable, program, str(run), json.dumps({"settings": settings, "options": options})]
     base = {name: value for name, value in os.environ.items() if not name.startswith(("SLURM_", "HPC_"))}
     base |= {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1", "HPC_ATTEMPT": str(attempt), **environ}
     return [

@@ -17,7 +17,7 @@ from stockpred.config.forecast import ForecastExperiment
 from stockpred.config.registry import LEARNERS, MODELS
 from stockpred.learners.supervised import Supervised
 from stockpred.results.evaluated import Evaluated
-from stockpred.tasks.forecast.dataset import Series, features_of, load, only_asset
+from stockpred.tasks.forecast.dataset import AssetSeries, features_of, load, only_asset
 from stockpred.tasks.forecast.evaluate import Forecasts, evaluate_test
 from stockpred.tasks.forecast.results import Scores
 from stockpred.tasks.forecast.stream import SeriesStream
@@ -26,12 +26,12 @@ from stockpred.train.learner import num_parameters, to_device
 
 
 def prepare(
-    experiment: ForecastExperiment, paths: RunPaths, *, guard: Callable[[], None] = lambda: None
+    experiment: ForecastExperiment, paths: RunPaths, *, check_lease: Callable[[], None] = lambda: None
 ) -> None:
     """Make the run's bars ready as a series; on rank 0."""
     from stockpred.tasks.forecast.prepare import prepare as write  # pandas: only rank 0 pays for it
 
-    write(experiment, paths, guard=guard)
+    write(experiment, paths, check_lease=check_lease)
 
 
 def build(experiment: ForecastExperiment, num_features: int) -> Supervised:
@@ -61,7 +61,7 @@ class ForecastTask:
 
     def __init__(self, experiment: ForecastExperiment, paths: RunPaths) -> None:
         self.experiment, self.paths = experiment, paths
-        self.series: Series = load(paths)
+        self.series: AssetSeries = load(paths)
         self.stream = SeriesStream(
             self.series, context_length=experiment.model.context_length, seed=experiment.training.seed
         )

@@ -22,7 +22,7 @@ from stockpred.results.evaluated import Evaluated
 from stockpred.tasks.next_token import baselines
 from stockpred.tasks.next_token import results as results
 from stockpred.tasks.next_token.baselines import BarScores
-from stockpred.tasks.next_token.dataset import Dataset
+from stockpred.tasks.next_token.dataset import TokenDataset
 from stockpred.tasks.next_token.results import CategoryScores, Scores, TestResults
 from stockpred.tasks.next_token.windows import Windows
 from stockpred.train.checkpoint import Guard, unguarded
@@ -62,7 +62,7 @@ class ModelScores:
 
 
 def evaluate_test(
-    dataset: Dataset,
+    dataset: TokenDataset,
     scorer: Scorer,
     *,
     paths: RunPaths,
@@ -96,7 +96,7 @@ def evaluate_test(
 
 
 def score_model(
-    dataset: Dataset, scorer: Scorer, *, context_length: int, stride: int, batch_size: int
+    dataset: TokenDataset, scorer: Scorer, *, context_length: int, stride: int, batch_size: int
 ) -> ModelScores:
     """Stream the test windows through the scorer and reduce each to one row per scored bar."""
     windows = Windows(dataset, "test", context_length, stride)
@@ -118,7 +118,7 @@ def score_model(
 
 
 def _window_scores(
-    dataset: Dataset, scorer: Scorer, windows: Windows, batch_size: int
+    dataset: TokenDataset, scorer: Scorer, windows: Windows, batch_size: int
 ) -> Iterator[ModelScores]:
     by_return, support_K = baselines.sorted_support(dataset)
     for start in range(0, len(windows), batch_size):
@@ -140,7 +140,7 @@ def _slices(length: int, size: int) -> Iterator[slice]:
 
 
 def _reduced(
-    dataset: Dataset, positions: Integers, log_probs_MK: Floats, by_return: Integers, support_K: Floats
+    dataset: TokenDataset, positions: Integers, log_probs_MK: Floats, by_return: Integers, support_K: Floats
 ) -> ModelScores:
     """Reduce distributions over tokens to scores of the return; token k stands for z_k times volatility."""
     tokens_M = dataset.tokens[positions].astype(np.int64)
@@ -182,7 +182,7 @@ class Contest:
 
     @classmethod
     def of(
-        cls, dataset: Dataset, positions: Integers, model: BarScores, rivals: tuple[BarScores, ...]
+        cls, dataset: TokenDataset, positions: Integers, model: BarScores, rivals: tuple[BarScores, ...]
     ) -> Contest:
         asset = np.repeat(dataset.segment_asset, dataset.segment_length)[positions].astype(np.int64)
         return cls(
@@ -289,7 +289,7 @@ class Contest:
         )
 
 
-def prediction_table(dataset: Dataset, scored: ModelScores, contest: Contest) -> pd.DataFrame:
+def prediction_table(dataset: TokenDataset, scored: ModelScores, contest: Contest) -> pd.DataFrame:
     """Return one row per scored bar: what was forecast for its close, and what came."""
     close = dataset.close[scored.positions]
     columns: dict[str, object] = {

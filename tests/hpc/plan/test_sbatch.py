@@ -1,6 +1,6 @@
 """The sbatch script: golden files, bash's and shellcheck's opinion, hostile directories, broken templates.
 
-Write changed golden files anew with `HPC_WRITE_GOLDEN=1 pytest tests/hpc/plan/test_sbatch.py`.
+A golden file that changes on purpose: HPC_WRITE_GOLDEN=1 pytest tests/hpc/plan/test_sbatch.py writes it anew.
 """
 
 from __future__ import annotations
