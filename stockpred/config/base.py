@@ -1,8 +1,8 @@
-"""What every experiment says, whatever its task: data, task, learner, model, training.
+"""The sections that every experiment has, whatever its task: data, task, learner, model, training.
 
-The schema of one task's experiments stands in ``stockpred/config/TASK.py``. Nothing has a hidden
-default: every value stands in ``cases/_base`` or in a case. Scalars arrive as the text that was typed and are
-converted here. Importing this module is quick: no torch, no numpy.
+The schema of one task's experiments is in ``stockpred/config/TASK.py``. Nothing has a hidden default: every
+value stands in ``cases/_base`` or in a case. Scalars arrive as the text that was typed and are converted
+here. Importing this module is quick: no torch, no numpy.
 """
 
 from __future__ import annotations
@@ -61,13 +61,13 @@ Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 PositiveFloat = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 
 
-class Section(BaseModel):
+class ConfigSection(BaseModel):
     """A part of an experiment: frozen, and strict about keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=())
 
 
-class SyntheticConfig(Section):
+class SyntheticConfig(ConfigSection):
     """Bars made by a seeded simulation; ``num_bars`` per asset."""
 
     num_bars: PositiveInt
@@ -75,7 +75,7 @@ class SyntheticConfig(Section):
     start: Date
 
 
-class DataConfig(Section):
+class DataConfig(ConfigSection):
     """Where bars come from and how time is split; ``symbol`` picks one asset of the universe."""
 
     source: str
@@ -95,7 +95,7 @@ class DataConfig(Section):
         return self
 
 
-class ModelConfig(Section):
+class ModelConfig(ConfigSection):
     """What every architecture has; ``context_length`` in bars."""
 
     name: str
@@ -103,19 +103,19 @@ class ModelConfig(Section):
     dropout: Fraction
 
 
-class TaskConfig(Section):
+class TaskConfig(ConfigSection):
     """What is learned, and how it is judged."""
 
     name: str
 
 
-class LearnerConfig(Section):
+class LearnerConfig(ConfigSection):
     """How the model learns."""
 
     name: str
 
 
-class OptimizerConfig(Section):
+class OptimizerConfig(ConfigSection):
     """What one network's optimizer has of its own; None takes the shared setting of the same name."""
 
     lr: PositiveFloat | None = None
@@ -127,7 +127,7 @@ class OptimizerConfig(Section):
     gradient_clip: PositiveFloat | None = None
 
 
-class SelectionConfig(Section):
+class SelectionConfig(ConfigSection):
     """Which validation metric chooses the best weights.
 
     ``metric`` None takes the learner's own choice, ``last`` the last weights. Evaluations before
@@ -138,7 +138,7 @@ class SelectionConfig(Section):
     first_step: Annotated[int, Field(ge=0)]
 
 
-class TrainingConfig(Section):
+class TrainingConfig(ConfigSection):
     """What the shared core needs; ``batch_size`` counts samples per rank and micro-batch."""
 
     seed: int
@@ -165,10 +165,9 @@ class TrainingConfig(Section):
     compile: bool
     exact: bool
     tensorboard: bool
-    min_step_s: Annotated[float, Field(ge=0.0)]
 
 
-class Experiment(Section):
+class Experiment(ConfigSection):
     """One case with one preset and its overrides, ready to run."""
 
     data: DataConfig

@@ -1,7 +1,8 @@
-"""Which learners fit a task, and which models fit a learner, by what their files declare.
+"""Which learners fit a task, and which models fit a learner, by what their files declare in literals.
 
-A learner declares the tasks it can learn (``TASKS``) and what its model must take and give (``MODEL``); a
-model declares what it takes and gives (``SIGNATURE``). Axes as everywhere: B samples, T bars, F features.
+A learner declares the tasks that it can learn (``TASKS``) and what its model must take and give (``MODEL``);
+a model declares what it takes and gives (``SIGNATURE``). Axes as everywhere: B samples, T bars, F features, V
+tokens of the vocabulary.
 """
 
 from __future__ import annotations
@@ -25,25 +26,30 @@ def learners_for(task: str) -> tuple[str, ...]:
 def models_for(learner: str) -> tuple[str, ...]:
     """Return the models that ``learner`` can train."""
     wanted = registry.declared(LEARNERS, learner, "MODEL")
-    return tuple(
-        name for name in registry.names(MODELS) if registry.declared(MODELS, name, "SIGNATURE") == wanted
-    )
+    signatures = {name: registry.declared(MODELS, name, "SIGNATURE") for name in registry.names(MODELS)}
+    return tuple(name for name, signature in signatures.items() if signature and signature == wanted)
 
 
 def problems(task: str, learner: str, model: str) -> list[Problem]:
-    """Say what does not fit together; the names themselves exist."""
-    found: list[Problem] = []
+    """Return what does not fit together; each name must be that of a file."""
     if learner not in learners_for(task):
-        what = f"learner {learner} cannot learn task {task}"
-        found.append(("learner.name", what, _one_of(learners_for(task))))
-    elif model not in models_for(learner):
-        found.append(("model.name", _mismatch(learner, model), _one_of(models_for(learner))))
-    return found
+        return [("learner.name", _wrong_learner(task, learner), _one_of(learners_for(task)))]
+    if model not in models_for(learner):
+        return [("model.name", _wrong_model(learner, model), _one_of(models_for(learner)))]
+    return []
 
 
-def _mismatch(learner: str, model: str) -> str:
+def _wrong_learner(task: str, learner: str) -> str:
+    if registry.declared(LEARNERS, learner, "TASKS") is None:
+        return f"learners/{learner}.py does not declare the tasks that it can learn (TASKS)"
+    return f"learner {learner} cannot learn task {task}"
+
+
+def _wrong_model(learner: str, model: str) -> str:
     signature = registry.declared(MODELS, model, "SIGNATURE")
     wanted = registry.declared(LEARNERS, learner, "MODEL")
+    if wanted is None:
+        return f"learners/{learner}.py does not declare what its model must take and give (MODEL)"
     if signature is None:
         return f"models/{model}.py does not declare what it takes and gives (SIGNATURE)"
     return f"model {model} is {signature}, but learner {learner} trains {wanted}"

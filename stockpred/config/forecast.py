@@ -1,4 +1,4 @@
-"""The schema of experiments that forecast the next close of one asset by regression."""
+"""The schema of experiments that forecast the next close of one asset."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from stockpred.config.base import Experiment, ModelConfig, PositiveInt, Section
+from stockpred.config.base import ConfigSection, Experiment, ModelConfig, PositiveInt
 
 Feature = Literal["open", "high", "low", "close", "volume"]
 
@@ -18,11 +18,11 @@ def _distinct(features: tuple[Feature, ...]) -> tuple[Feature, ...]:
     return features
 
 
-class SeriesConfig(Section):
+class SeriesConfig(ConfigSection):
     """What the model sees of a bar.
 
-    ``inputs``: ``changes`` against the close before, or ``levels`` as they are quoted; either is standardised
-    on training dates. ``features`` by the asset's category in the universe.
+    ``inputs`` are ``changes`` against the close before, or ``levels`` as they are quoted; both are
+    standardised on training dates. ``features`` are listed by the asset's category in the universe.
     """
 
     inputs: Literal["changes", "levels"]

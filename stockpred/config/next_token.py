@@ -6,7 +6,14 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from stockpred.config.base import DataConfig, Experiment, ModelConfig, PositiveFloat, PositiveInt, Section
+from stockpred.config.base import (
+    ConfigSection,
+    DataConfig,
+    Experiment,
+    ModelConfig,
+    PositiveFloat,
+    PositiveInt,
+)
 
 
 class TokenDataConfig(DataConfig):
@@ -16,7 +23,7 @@ class TokenDataConfig(DataConfig):
     score_stride: PositiveInt | None
 
 
-class TokenizerConfig(Section):
+class TokenizerConfig(ConfigSection):
     """How a bar becomes one of ``vocab_size`` tokens; spans and windows in bars."""
 
     vocab_size: Annotated[int, Field(ge=2, le=65536)]

@@ -1,6 +1,7 @@
-"""Find a task, learner, model or source by its file name: one more is one file more, and no list to edit.
+"""Find a task, learner, model or source by the name of its file: to add one is to add a file.
 
-What a file declares about itself in constants is read from its text, so that a check imports no torch.
+Constants in which a file declares something about itself are read from its text, so that a check imports no
+torch.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ TASKS = "stockpred.tasks"
 LEARNERS = "stockpred.learners"
 MODELS = "stockpred.models"
 SOURCES = "stockpred.data.sources"
+CONFIGS = "stockpred.config"
 
 
 def names(package: str) -> tuple[str, ...]:
@@ -46,21 +48,24 @@ def load_task(name: str, part: str = "task") -> ModuleType:
 
 def declared(package: str, name: str, constant: str) -> Any:
     """Return the literal that ``package/name.py`` assigns to ``constant``; None where there is none."""
-    return _constants(_file_of(package, name)).get(constant)
+    return _constants(file_of(package, name)).get(constant)
 
 
-def _file_of(package: str, name: str) -> Path:
+def file_of(package: str, name: str) -> Path:
+    """Return the file of a learner, a model or a source."""
     folders = [Path(folder) for folder in importlib.import_module(package).__path__]
     return next(file for folder in folders if (file := folder / f"{name}.py").exists())
 
 
 @cache
 def _constants(path: Path) -> dict[str, Any]:
+    """Return the constants of a file whose values are literals; others are left out."""
     found: dict[str, Any] = {}
     for node in ast.parse(path.read_text(), filename=str(path)).body:
-        target = node.targets[0] if isinstance(node, ast.Assign) else getattr(node, "target", None)
-        value = getattr(node, "value", None)
-        if isinstance(target, ast.Name) and value is not None:
+        if not isinstance(node, ast.Assign | ast.AnnAssign) or node.value is None:
+            continue
+        target = node.targets[0] if isinstance(node, ast.Assign) else node.target
+        if isinstance(target, ast.Name):
             with suppress(ValueError):
-                found[target.id] = ast.literal_eval(value)
+                found[target.id] = ast.literal_eval(node.value)
     return found

@@ -1,15 +1,14 @@
-"""THE bars format, and the order that every source brings its rows into.
+"""The format of the table of bars, and of the findings about them, that every source returns.
 
-A table with one row per asset and time, sorted by (symbol, time), no pair twice:
+Bars: one row per asset and time, sorted by (symbol, time), no pair twice:
 
 symbol  text       the universe's symbol
-time    datetime64[ns, UTC]   a daily bar carries its session's date at 00:00; an intraday bar its end
+time    datetime64[ns, UTC]   of a daily bar its session's date at 00:00; of an intraday bar its end
 open, high, low, close  float64   adjusted for splits and dividends by one factor per bar; NaN = unknown
 volume  float64    traded amount; NaN = unknown
 
-Findings are a table too: check, symbol, time, value (what was measured), action (what was done about it).
-Rows of a file that name no symbol are told under the file's name, without a time.
-Nothing is left out without a finding.
+Findings: check, symbol, time, value (what was measured), action (what was done about it). Rows of a file
+that name no symbol are listed under the file's name, without a time. No row is left out without a finding.
 """
 
 from __future__ import annotations
@@ -23,6 +22,7 @@ import numpy as np
 import pandas as pd
 
 from hpc.base.errors import UserError
+from stockpred.data.arrays import Bools, Floats, Ints
 
 PRICES = ("open", "high", "low", "close")
 COLUMNS = ("symbol", "time", *PRICES, "volume")
@@ -32,17 +32,51 @@ MIXED_SERIES_SHARE = 0.01  # more conflicting rows than this: two assets share o
 MIXED_SERIES_ROWS = 5
 
 
-@dataclass(frozen=True)
-class Loaded:
-    """What a source hands over: bars, what it noticed, and where the bars came from (JSON values)."""
+@dataclass(frozen=True, eq=False)
+class SourceBars:
+    """The bars that a source returns, its findings about them, and their origin (JSON values)."""
 
     bars: pd.DataFrame
     findings: pd.DataFrame
     origin: Mapping[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, eq=False)
+class BarColumns:
+    """The columns of N bars as arrays [N]; row n follows row n-1 in time unless ``is_first[n]``."""
+
+    open: Floats
+    high: Floats
+    low: Floats
+    close: Floats
+    volume: Floats
+    time: Ints
+    """int64 ns since 1970 UTC."""
+    asset: Ints
+    """The number of the bar's asset, in the order of the table."""
+    is_first: Bools
+    is_last: Bools
+    close_return: Floats
+    """Log return against the row before; NaN for an asset's first bar and where a close is not above 0."""
+
+    @classmethod
+    def of(cls, bars: pd.DataFrame) -> BarColumns:
+        """Take the columns out of a table in the bars format."""
+        asset = pd.factorize(bars["symbol"])[0].astype(np.int64)
+        is_first = np.r_[True, asset[1:] != asset[:-1]] if len(asset) else np.zeros(0, bool)
+        values = {name: bars[name].to_numpy(np.float64) for name in (*PRICES, "volume")}
+        return cls(
+            **values,
+            time=times_ns(bars),
+            asset=asset,
+            is_first=is_first,
+            is_last=np.r_[is_first[1:], True] if len(asset) else is_first,
+            close_return=_close_returns(values["close"], is_first),
+        )
+
+
 def findings(check: str, rows: pd.DataFrame, value: object, action: str) -> pd.DataFrame:
-    """Return one finding per row of ``rows`` (which has symbol and time)."""
+    """Return one finding for each of ``rows``, a table with symbol and time."""
     found = pd.DataFrame({"symbol": rows["symbol"].astype(str), "time": rows["time"]}).reset_index(drop=True)
     found.insert(0, "check", check)
     found["value"] = np.broadcast_to(np.asarray(value, dtype=np.float64), len(found))
@@ -68,8 +102,8 @@ def join_findings(parts: list[pd.DataFrame]) -> pd.DataFrame:
 def tidy(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Bring rows in any order into the bars format; return (bars, findings).
 
-    Rows that repeat a bar exactly are merged; of rows that contradict each other the last one is kept.
-    Raises UserError where contradictions are so many that one symbol must hold two assets.
+    Of equal rows for one time one is kept, of different ones the last. Raises UserError where there are so
+    many different ones that two assets must share the symbol.
     """
     rows = rows.loc[:, list(COLUMNS)].astype(dict.fromkeys((*PRICES, "volume"), np.float64))
     rows["time"] = rows["time"].astype(TIME_TYPE)
@@ -104,13 +138,21 @@ def digest(bars: pd.DataFrame) -> str:
     return content.hexdigest()
 
 
-def times_ns(bars: pd.DataFrame) -> np.ndarray:
+def times_ns(bars: pd.DataFrame) -> Ints:
     """Return the times as int64 nanoseconds since 1970 UTC."""
-    return bars["time"].astype(TIME_TYPE).astype(np.int64).to_numpy()
+    return np.asarray(bars["time"].astype(TIME_TYPE).astype(np.int64), np.int64)
+
+
+def _close_returns(close: Floats, is_first: Bools) -> Floats:
+    log_close = np.log(np.where(close > 0, close, np.nan))
+    returns = np.full(len(close), np.nan)
+    returns[1:] = np.diff(log_close)
+    returns[is_first] = np.nan
+    return returns
 
 
 def _out_of_order(rows: pd.DataFrame) -> pd.DataFrame:
-    """Find symbols whose rows stand neither oldest first nor newest first; value = rows out of place."""
+    """Return a finding per symbol whose rows are in no order of time; value = rows out of order."""
     step = rows["time"].astype(np.int64).diff()
     inside = rows["symbol"] == rows["symbol"].shift()
     backward = ((step < 0) & inside).groupby(rows["symbol"], sort=False).sum()

@@ -1,21 +1,20 @@
-"""Which samples a step takes: the endless sequence of passes over them, each in an order of its own."""
+"""Which samples a step takes: an endless sequence of epochs, each in a random order of its own."""
 
 from __future__ import annotations
 
 import threading
 
 import numpy as np
-import numpy.typing as npt
 
-Ints = npt.NDArray[np.int64]
+from stockpred.data.arrays import Ints
 
 KEPT_ORDERS = 4
 
 
-class Passes:
-    """Passes over ``num_samples`` samples; the order of each depends on (seed, its number) alone.
+class ShuffledEpochs:
+    """Epochs over ``num_samples`` samples; the order of each depends on (seed, its number) alone.
 
-    Several threads may ask at once, for any places in any order.
+    Several threads may ask at once, for any positions in any order.
     """
 
     def __init__(self, num_samples: int, seed: int) -> None:
@@ -25,7 +24,7 @@ class Passes:
         self._lock = threading.Lock()
 
     def samples(self, first: int, count: int) -> Ints:
-        """Return the samples at places first .. first+count of the sequence."""
+        """Return the samples [count] at positions first .. first+count-1 of the sequence."""
         number, within = np.divmod(np.arange(first, first + count), self.num_samples)
         samples = np.empty(count, np.int64)
         for one in np.unique(number):
@@ -33,7 +32,7 @@ class Passes:
         return samples
 
     def _order(self, number: int) -> Ints:
-        """Return the permutation of pass ``number``; the last few that were made are kept."""
+        """Return the permutation of epoch ``number``; the last few that were made are kept."""
         with self._lock:
             if number not in self._orders:
                 while len(self._orders) >= KEPT_ORDERS:

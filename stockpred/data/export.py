@@ -1,4 +1,4 @@
-"""Write bars, as training reads them, into one ``.npz`` per asset (see ``npz``)."""
+"""Write bars, as training reads them, into one ``.npz`` per asset (see ``formats/npz.py``)."""
 
 from __future__ import annotations
 
@@ -14,31 +14,34 @@ from hpc.base import records
 from hpc.base.errors import UserError, raise_all
 from hpc.base.text import count, suggestion
 from stockpred.data import universe
-from stockpred.data.bars import Loaded
+from stockpred.data.bars import SourceBars
 from stockpred.data.formats import npz
 from stockpred.data.sources import files
 from stockpred.data.universe import Universe
 
 PLAIN_IN_NAMES = " ^=+@,()[]&$!'"  # as they are in a file's name; a slash becomes %2F
-MAX_TOLD = 8
+MAX_SHOWN = 8
 WHEN_REFUSED = "check the folder, its permissions and free space; what was written before is whole"
 
 
 @dataclass(frozen=True)
-class Written:
-    """One file, the bars in it, and what was mended in them: it cannot be seen in the file any more."""
+class ExportedFile:
+    """A file that was written, the bars in it, and how many corrections they had, by check.
+
+    The corrections are stated because the file itself does not show them.
+    """
 
     path: Path
     num_bars: int
     first: pd.Timestamp
     last: pd.Timestamp
-    mended: Mapping[str, int]
+    num_corrected: Mapping[str, int]
 
     def __str__(self) -> str:
         span = f"{self.first:%Y-%m-%d} to {self.last:%Y-%m-%d}"
-        mended = ", ".join(f"{number} {check}" for check, number in self.mended.items())
-        told = f"{self.path.name}: {count(self.num_bars, 'bar')}, {span}"
-        return f"{told}; mended: {mended}" if mended else told
+        corrected = ", ".join(f"{number} {check}" for check, number in self.num_corrected.items())
+        written = f"{self.path.name}: {count(self.num_bars, 'bar')}, {span}"
+        return f"{written}; mended: {corrected}" if corrected else written
 
 
 def export_npz(
@@ -48,7 +51,7 @@ def export_npz(
     *,
     symbols: Collection[str] = (),
     may_replace: bool = False,
-) -> Iterator[Written]:
+) -> Iterator[ExportedFile]:
     """Write ``out_dir``/SYMBOL.npz for each asset, or for ``symbols``; yield each file once it is whole.
 
     Raises UserError before the first file is written where a symbol is unknown, an asset has no bars or a
@@ -59,18 +62,18 @@ def export_npz(
     if out_dir.exists() and not out_dir.is_dir():
         raise UserError("is a file, not a folder", where=str(out_dir), fix="give --npz another name")
     _refuse_clashes(targets, may_replace=may_replace)
-    loaded = _loaded(data_dir, chosen)
-    found = loaded.findings
-    knows_closes_only = found["check"] == files.CLOSES_ONLY
-    closes_only, mended = set(found.loc[knows_closes_only, "symbol"]), found[~knows_closes_only]
-    by_symbol = dict(iter(loaded.bars.groupby("symbol", sort=False)))
+    source = _load(data_dir, chosen)
+    is_closes_only = source.findings["check"] == files.CLOSES_ONLY
+    closes_only = set(source.findings.loc[is_closes_only, "symbol"])
+    corrections = source.findings[~is_closes_only]
+    by_symbol = dict(iter(source.bars.groupby("symbol", sort=False)))
     for symbol, path in targets.items():
         bars = by_symbol[symbol]
         content = npz.to_bytes(bars, symbol, closes_only=symbol in closes_only)
         with records.writing(path, fix=WHEN_REFUSED):
             records.write_bytes(path, content)
-        checks = Counter(map(str, mended.loc[mended["symbol"] == symbol, "check"]))
-        yield Written(path, len(bars), bars["time"].iloc[0], bars["time"].iloc[-1], checks)
+        checks = Counter(map(str, corrections.loc[corrections["symbol"] == symbol, "check"]))
+        yield ExportedFile(path, len(bars), bars["time"].iloc[0], bars["time"].iloc[-1], checks)
 
 
 def _chosen(assets: Universe, symbols: Collection[str]) -> Universe:
@@ -89,7 +92,7 @@ def _chosen(assets: Universe, symbols: Collection[str]) -> Universe:
     return Universe(assets.path, kept)
 
 
-def _loaded(data_dir: str, chosen: Universe) -> Loaded:
+def _load(data_dir: str, chosen: Universe) -> SourceBars:
     try:
         return files.load_from(data_dir, chosen)
     except UserError as error:
@@ -100,16 +103,18 @@ def _loaded(data_dir: str, chosen: Universe) -> Loaded:
 
 
 def _file_name(symbol: str) -> str:
-    """Return a name that any file system takes; the file itself holds the symbol as it is."""
+    """Return a name that is valid on any file system; the file itself holds the symbol unchanged."""
     name = quote(symbol, safe=PLAIN_IN_NAMES)
     return f"{'%2E' + name[1:] if name.startswith('.') else name}{npz.ENDING}"
 
 
 def _refuse_clashes(targets: Mapping[str, Path], *, may_replace: bool) -> None:
-    """Refuse files that are there, and symbols that would share one where case does not count."""
+    """Raise UserError for files that exist, and for symbols whose files differ by case alone."""
     there = [path for path in targets.values() if path.exists()]
     if there and not may_replace:
-        names = ", ".join(path.name for path in there[:MAX_TOLD]) + (", ..." if len(there) > MAX_TOLD else "")
+        names = ", ".join(path.name for path in there[:MAX_SHOWN]) + (
+            ", ..." if len(there) > MAX_SHOWN else ""
+        )
         what = f"{count(len(there), 'file')} would be replaced: {names}"
         raise UserError(what, where=str(there[0].parent), fix="choose another folder, or add --force")
     folded: dict[str, str] = {}

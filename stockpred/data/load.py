@@ -1,9 +1,9 @@
-"""From a source to checked bars with their dates cut: what every way of learning begins with."""
+"""Load the bars of a universe from their source, check them, and split their dates."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -14,40 +14,51 @@ from stockpred.config.base import DataConfig
 from stockpred.config.registry import SOURCES
 from stockpred.data import bars as bar_table
 from stockpred.data import quality, splits
-from stockpred.data.bars import Loaded
-from stockpred.data.quality import Checked
+from stockpred.data.bars import SourceBars
+from stockpred.data.quality import CheckedBars
 from stockpred.data.splits import SplitRange
 from stockpred.data.universe import Universe
 
 
 @dataclass(frozen=True, eq=False)
-class Intake:
-    """The bars of a universe between the asked dates, what the checks say of them, and the parts of time."""
+class UniverseBars:
+    """The bars of a universe between the configured dates: as the source gave them, checked, and split."""
 
     universe: Universe
-    loaded: Loaded
-    checked: Checked
+    source: SourceBars
+    checked: CheckedBars
     splits: Mapping[str, SplitRange]
 
     @property
-    def bars_sha256(self) -> str:
-        return bar_table.digest(self.loaded.bars)
+    def findings(self) -> pd.DataFrame:
+        """Return the findings of the source and of the checks in one table."""
+        return bar_table.join_findings([self.source.findings, self.checked.findings])
+
+    @property
+    def sha256(self) -> str:
+        """Return a hash of the bars' values, whatever file held them."""
+        return bar_table.digest(self.source.bars)
 
 
-def take_in(config: DataConfig, assets: Universe, context_length: int) -> Intake:
-    """Load the bars of ``assets``, check them and cut their dates; raise UserError where that cannot be."""
-    source = registry.load(SOURCES, config.source, where="data.source")
-    loaded = _within(source.load(config, assets), config)
-    category_of = {asset.symbol: asset.category for asset in assets.assets}
-    checked = quality.check(loaded.bars, category_of, config.max_hole_sessions)
-    days = np.unique(bar_table.times_ns(loaded.bars))
-    return Intake(assets, loaded, checked, splits.cut(days, config.split, context_length, where="data.split"))
+def load_checked_bars(config: DataConfig, universe: Universe, context_length: int) -> UniverseBars:
+    """Load the bars of ``universe``, check them and split their dates.
+
+    Raises UserError where the source has not all of them, where none lie between ``data.start`` and
+    ``data.end``, and where their dates are too few for the split.
+    """
+    load = registry.load(SOURCES, config.source, where="data.source").load
+    source = _between(load(config, universe), config)
+    category_of = {asset.symbol: asset.category for asset in universe.assets}
+    checked = quality.check(source.bars, category_of, config.max_hole_sessions)
+    dates = np.unique(checked.columns.time)
+    parts = splits.cut(dates, config.split, context_length, where="data.split")
+    return UniverseBars(universe, source, checked, parts)
 
 
-def _within(loaded: Loaded, config: DataConfig) -> Loaded:
-    """Keep the bars from ``data.start`` to ``data.end``; raise UserError where none lie there."""
-    time = loaded.bars["time"]
-    keep = pd.Series(True, index=loaded.bars.index)
+def _between(source: SourceBars, config: DataConfig) -> SourceBars:
+    """Keep the bars from ``data.start`` to ``data.end``, both included; raise UserError where none remain."""
+    time = source.bars["time"]
+    keep = pd.Series(True, index=source.bars.index)
     if config.start:
         keep &= time >= pd.Timestamp(config.start, tz="UTC")
     if config.end:
@@ -59,4 +70,4 @@ def _within(loaded: Loaded, config: DataConfig) -> Loaded:
             where="data.start" if config.start else "data.end",
             fix="choose dates inside",
         )
-    return Loaded(loaded.bars[keep].reset_index(drop=True), loaded.findings, loaded.origin)
+    return replace(source, bars=source.bars[keep].reset_index(drop=True))

@@ -1,7 +1,7 @@
-"""What a run keeps of its bars, in JSON files and a directory of arrays: written once, everything or nothing.
+"""The files that a run keeps of its bars: written once, then verified and used again by every later attempt.
 
-What is complete is verified and used again. Bars or settings other than those that the run began with are
-refused.
+They are JSON files in the run directory and ``prepared/`` with arrays and tables. Bars or settings other than
+those that the run began with are refused.
 """
 
 from __future__ import annotations
@@ -13,111 +13,114 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from hpc.base import records
 from hpc.base.errors import UserError
 from hpc.run.paths import RunPaths
 from stockpred.config.base import DataConfig
-from stockpred.data import describe, store, universe
-from stockpred.data.load import Intake
+from stockpred.data import store, universe
+from stockpred.data.load import UniverseBars
 
-PLACES = {"dir", "universe"}
+PLACES = frozenset({"dir", "universe"})
+"""Settings of ``data`` that say where the bars are, not which."""
 
 
 @dataclass(frozen=True)
-class Settings:
+class SettingsDigest:
     """The settings that prepared bars depend on: the names of their sections, and a hash of their values."""
 
     sections: str
     sha256: str
 
     @classmethod
-    def of(cls, data: DataConfig, /, *, but: frozenset[str] = frozenset(), **others: Any) -> Settings:
-        """Take ``data`` less its places and the keys in ``but``, the universe's content, and ``others``."""
+    def of(
+        cls, data: DataConfig, /, *, without: frozenset[str] = frozenset(), **others: Any
+    ) -> SettingsDigest:
+        """Hash ``data`` less its places and the keys ``without``, the universe's assets, and ``others``."""
         content = {
-            "data": data.model_dump(mode="json", exclude=PLACES | but),
+            "data": data.model_dump(mode="json", exclude=set(PLACES | without)),
             "universe": [str(asset) for asset in universe.read(Path(data.universe)).assets],
             **others,
         }
-        digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+        sha256 = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
         sections = [name for name, value in others.items() if isinstance(value, dict)]
-        return cls(" or ".join(["data", *sections]), digest)
+        return cls(" or ".join(["data", *sections]), sha256)
 
 
 @dataclass(frozen=True, eq=False)
 class Contents:
-    """Everything that is written: each file that tells something, ``data_info.json`` last, and the arrays."""
+    """What is written: bars, texts by path, the content of data_info.json, and arrays by name."""
 
-    intake: Intake
-    told: Mapping[Path, Callable[[Path], None]]
+    bars: UniverseBars
+    texts: Mapping[Path, str]
     data_info: Mapping[str, Any]
-    save_arrays: Callable[[Path], None]
-    """Writes them into the directory that it is given."""
+    arrays: Mapping[str, npt.NDArray[Any]]
 
 
-def write_once(
-    paths: RunPaths,
-    settings: Settings,
-    told: frozenset[Path],
-    make: Callable[[], Contents],
-    guard: Callable[[], None],
-) -> None:
-    """Write what ``make`` returns, unless it is there already; ``told`` are the files beside data_info.json.
+@dataclass(frozen=True)
+class PreparedFiles:
+    """Where a run keeps its prepared bars; ``json_files`` are those besides data_info.json."""
 
-    Raises UserError for other bars or settings than the run began with, for a prepared file that was changed,
-    and where nothing can be written.
-    """
-    if _is_complete(paths, told):
-        _refuse_changes(paths, store.verify(paths.prepared)["made_from"], settings)
-        return
-    contents = make()
-    made_from = {"bars_sha256": contents.intake.bars_sha256, "settings_sha256": settings.sha256}
-    _refuse_changes(paths, made_from, settings)
-    data_info = made_from | dict(contents.data_info)
+    paths: RunPaths
+    json_files: tuple[Path, ...]
+    settings: SettingsDigest
 
-    def write_data_info(path: Path) -> None:
-        records.write_json(path, data_info)
+    def is_complete(self) -> bool:
+        """Return whether an earlier attempt has written every file."""
+        has_all = all(path.is_file() for path in (*self.json_files, self.paths.data_info))
+        return has_all and store.read_manifest(self.paths.prepared) is not None
 
-    for path, write in {**contents.told, paths.data_info: write_data_info}.items():
-        guard()
-        with store.writing(path):
-            write(path)
-    store.write(paths.prepared, lambda directory: _fill(directory, contents), made_from, guard)
+    def verify(self) -> None:
+        """Raise UserError where a prepared file was changed, or was made with other settings."""
+        self._refuse_changes(store.verify(self.paths.prepared)["made_from"])
+
+    def write(self, contents: Contents, check_lease: Callable[[], None]) -> None:
+        """Write every file, ``prepared/`` last; ``check_lease`` is called before each.
+
+        Raises UserError for bars or settings other than those that the run began with, and where a file
+        cannot be written.
+        """
+        made_from = {"bars_sha256": contents.bars.sha256, "settings_sha256": self.settings.sha256}
+        self._refuse_changes(made_from)
+        data_info = records.json_text(made_from | dict(contents.data_info))
+        for path, text in {**contents.texts, self.paths.data_info: data_info}.items():
+            check_lease()
+            with store.writing(path):
+                records.write_text(path, text)
+        with store.replacing(self.paths.prepared, made_from, check_lease) as directory:
+            for name, array in contents.arrays.items():
+                np.save(directory / f"{name}.npy", array)
+            _save_tables(contents.bars, directory)
+
+    def _refuse_changes(self, made_from: Mapping[str, str]) -> None:
+        """Compare with data_info.json, which outlives a ``prepared/`` that was removed."""
+        began_with = records.read_json_if_any(self.paths.data_info) or made_from
+        if began_with.get("bars_sha256") != made_from["bars_sha256"]:
+            raise UserError(
+                "the bars are not those that this run began with",
+                where=str(self.paths.data_info),
+                fix="bring the old bars back, or start a new run",
+            )
+        if began_with.get("settings_sha256") != self.settings.sha256:
+            raise UserError(
+                f"the settings of {self.settings.sections} are not those that this run began with",
+                where=str(self.paths.data_info),
+                fix="start a new run",
+            )
 
 
-def _is_complete(paths: RunPaths, told: frozenset[Path]) -> bool:
-    return store.read_manifest(paths.prepared) is not None and all(
-        path.is_file() for path in told | {paths.data_info}
+def _save_tables(bars: UniverseBars, directory: Path) -> None:
+    """Write all bars with the marks of the checks, and all findings."""
+    table = bars.source.bars.assign(
+        symbol=bars.source.bars["symbol"].astype("category"),
+        left_out=bars.checked.left_out,
+        break_before=bars.checked.break_before,
     )
-
-
-def _refuse_changes(paths: RunPaths, made_from: dict[str, Any], settings: Settings) -> None:
-    began_with = records.read_json_if_any(paths.data_info) or made_from
-    if began_with.get("bars_sha256") != made_from["bars_sha256"]:
-        raise UserError(
-            "the bars are not those that this run began with",
-            where=str(paths.data_info),
-            fix="bring the old bars back, or start a new run",
-        )
-    if began_with.get("settings_sha256") != settings.sha256:
-        raise UserError(
-            f"the settings of {settings.sections} are not those that this run began with",
-            where=str(paths.data_info),
-            fix="start a new run",
-        )
-
-
-def _fill(directory: Path, contents: Contents) -> None:
-    contents.save_arrays(directory)
-    loaded, checked = contents.intake.loaded, contents.intake.checked
-    bars = loaded.bars.assign(
-        symbol=loaded.bars["symbol"].astype("category"),
-        left_out=checked.left_out,
-        break_before=checked.break_before,
-    )
-    _save_table(bars, directory / "bars.parquet")
-    _save_table(describe.all_findings(loaded, checked), directory / "findings.parquet")
+    _save_table(table, directory / "bars.parquet")
+    _save_table(bars.findings, directory / "findings.parquet")
 
 
 def _save_table(table: pd.DataFrame, path: Path) -> None:

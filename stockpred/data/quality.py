@@ -1,13 +1,12 @@
-"""Look for bars that cannot be right; report every one and never drop it silently.
+"""Check bars for errors; each one found is reported, and none is dropped silently.
 
-A bar is *left out*, of training and of scoring, where no honest token can be made of it; the bars on both
-sides then belong to different segments. A *break* separates two bars that are both good but do not continue
-each other (a unit flip, a hole). Real moves stay: a price that jumps and remains is news, a price that jumps
-and comes straight back is an error.
+A bar that cannot be right is *left out* of training and scoring; the bars before and after it then belong to
+different segments. A *break* separates two good bars of which the second does not continue the first (a
+change of unit, a hole). Real moves are kept: a price that jumps and stays is news, a price that jumps and
+comes straight back is an error.
 
-What decides about a bar is known by its own time, but for two things that can only remove a bar and never
-change one: the spike test looks one bar ahead by nature, for the way back, and an asset's last bar is known
-to be the last.
+A bar is judged by what is known at its own time, with two exceptions, which can remove a bar but never change
+one: a spike is recognised by the bar after it, and a bar is known to be an asset's last.
 """
 
 from __future__ import annotations
@@ -20,14 +19,12 @@ import numpy.typing as npt
 import pandas as pd
 
 from stockpred.data import bars as bar_table
+from stockpred.data.arrays import Bools, Floats, Ints
+from stockpred.data.bars import BarColumns
 
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
-Bools = npt.NDArray[np.bool_]
-
-SPIKE_RETURN = 0.25  # log return beyond the category's; smaller spikes cannot be told from news
+SPIKE_RETURN = 0.25  # log return beyond the category's; smaller spikes look like news
 SPIKE_SIGMAS = 8.0
-SPIKE_REMAINDER = 0.1  # share of the jump that may be left after the way back
+SPIKE_REMAINDER = 0.1  # share of the jump that may remain at the next bar
 UNTRADED_RETURN = 0.03
 UNTRADED_SIGMAS = 2.5
 UNTRADED_REMAINDER = 0.5
@@ -35,7 +32,7 @@ SIGMA_BARS = 60
 MIN_SIGMA_BARS = 20  # returns before a bar can be called a spike; as many as its volatility usually needs
 SIGMA_FLOOR = 0.002
 SIGMA_PER_MEDIAN = 1.4826  # of |return|, for a normal distribution
-MIN_COMPANY = 5
+MIN_PEERS = 5
 UNIT_RATIOS = (10.0, 20.0, 100.0, 1000.0)
 UNIT_TOLERANCE = 0.2  # log
 LARGE_MOVE = 0.5  # log return: reported, kept
@@ -47,36 +44,25 @@ UNFINISHED_VOLUME_SHARE = 0.1
 USUAL_VOLUME_BARS = 20
 
 
-@dataclass(frozen=True)
-class Series:
-    """Bars as arrays; row n follows row n-1 in time unless ``is_first[n]``."""
+@dataclass(frozen=True, eq=False)
+class CheckedBars:
+    """All N bars, unchanged, with what training must respect.
 
-    open: Floats
-    high: Floats
-    low: Floats
-    close: Floats
-    volume: Floats
-    time: Ints
-    asset: Ints
-    is_first: Bools
-    is_last: Bools
-    close_return: Floats
-    """Log return against the row before; NaN where there is none."""
-
-
-@dataclass(frozen=True)
-class Checked:
-    """Bars (all of them, unchanged) with what training must respect."""
+    ``findings`` holds one row per finding of the checks (see ``bars``).
+    """
 
     bars: pd.DataFrame
+    columns: BarColumns
     left_out: Bools
+    """[N] bars that are neither trained on nor scored."""
     break_before: Bools
+    """[N] bars that begin a new segment."""
     findings: pd.DataFrame
 
 
 @dataclass(frozen=True)
 class _Mark:
-    """One check's verdict on some rows."""
+    """The rows that one check found, with the measured value of each [N], and what is done about them."""
 
     check: str
     rows: Bools
@@ -86,13 +72,13 @@ class _Mark:
     breaks: bool = False
 
 
-def check(bars: pd.DataFrame, category_of: Mapping[str, str], max_hole_sessions: int) -> Checked:
+def check(bars: pd.DataFrame, category_of: Mapping[str, str], max_hole_sessions: int) -> CheckedBars:
     """Run every check over tidy ``bars``; a hole is more than ``max_hole_sessions`` missing sessions."""
-    series = as_series(bars)
+    columns = BarColumns.of(bars)
     categories = bars["symbol"].map(category_of).to_numpy(dtype=object)
-    marks = [*_impossible(series), *_jumps(series, _common_move(series, categories))]
-    marks += [*_idle(series), _unfinished(series)]
-    marks.append(_holes(series, categories, max_hole_sessions))
+    marks = [*_impossible(columns), *_jumps(columns, _category_move(columns, categories))]
+    marks += [*_idle(columns), _unfinished(columns)]
+    marks.append(_holes(columns, categories, max_hole_sessions))
     left_out = np.zeros(len(bars), bool)
     breaks = np.zeros(len(bars), bool)
     for mark in marks:
@@ -102,64 +88,47 @@ def check(bars: pd.DataFrame, category_of: Mapping[str, str], max_hole_sessions:
     found = [
         bar_table.findings(mark.check, bars[mark.rows], mark.value[mark.rows], mark.action) for mark in marks
     ]
-    return Checked(bars, left_out, breaks | series.is_first, bar_table.join_findings(found))
+    return CheckedBars(bars, columns, left_out, breaks | columns.is_first, bar_table.join_findings(found))
 
 
-def as_series(bars: pd.DataFrame) -> Series:
-    """Return tidy bars as arrays."""
-    asset = pd.factorize(bars["symbol"])[0].astype(np.int64)
-    is_first = np.r_[True, asset[1:] != asset[:-1]] if len(asset) else np.zeros(0, bool)
-    columns = {name: bars[name].to_numpy(np.float64) for name in (*bar_table.PRICES, "volume")}
-    close = columns["close"]
-    log_close = np.log(np.where(close > 0, close, np.nan))
-    close_return = np.full(len(close), np.nan)
-    close_return[1:] = np.diff(log_close)
-    close_return[is_first] = np.nan
-    return Series(
-        **columns,
-        time=bar_table.times_ns(bars),
-        asset=asset,
-        is_first=is_first,
-        is_last=np.r_[is_first[1:], True] if len(asset) else is_first,
-        close_return=close_return,
-    )
-
-
-def _impossible(series: Series) -> list[_Mark]:
-    prices = np.stack([series.open, series.high, series.low, series.close])
+def _impossible(columns: BarColumns) -> list[_Mark]:
+    prices = np.stack([columns.open, columns.high, columns.low, columns.close])
     unknown = np.asarray(~np.isfinite(prices).all(axis=0), np.bool_)
     with np.errstate(invalid="ignore"):
         lowest = prices.min(axis=0)
-        top, bottom = np.maximum(series.open, series.close), np.minimum(series.open, series.close)
-        excess = np.maximum(np.maximum(top - series.high, series.low - bottom), 0.0) / np.abs(series.close)
+        top, bottom = np.maximum(columns.open, columns.close), np.minimum(columns.open, columns.close)
+        excess = np.maximum(np.maximum(top - columns.high, columns.low - bottom), 0.0) / np.abs(columns.close)
         not_positive = np.asarray(~unknown & (lowest <= 0), np.bool_)
         odd_range = ~unknown & ~not_positive & (excess > RANGE_TOLERANCE)
-        upper = np.log(series.high / top, where=(top > 0) & (series.high > 0), out=np.zeros(len(top)))
-        lower = np.log(bottom / series.low, where=(bottom > 0) & (series.low > 0), out=np.zeros(len(top)))
-        negative_volume = np.asarray(series.volume < 0, np.bool_)
+        upper = np.log(columns.high / top, where=(top > 0) & (columns.high > 0), out=np.zeros(len(top)))
+        lower = np.log(bottom / columns.low, where=(bottom > 0) & (columns.low > 0), out=np.zeros(len(top)))
+        negative_volume = np.asarray(columns.volume < 0, np.bool_)
     wick = np.maximum(upper, lower)
     return [
         _Mark("price_unknown", unknown, np.zeros(len(wick)), "left out", leaves_out=True),
         _Mark("price_not_positive", not_positive, lowest, "left out", leaves_out=True),
         _Mark("range_violated", odd_range, excess, "kept; the range is widened to open and close"),
         _Mark("far_wick", np.asarray(wick > FAR_WICK), wick, "kept"),
-        _Mark("volume_not_positive", negative_volume, series.volume, "kept; volume counts as unknown"),
+        _Mark("volume_not_positive", negative_volume, columns.volume, "kept; volume counts as unknown"),
     ]
 
 
-def _common_move(series: Series, categories: npt.NDArray[np.object_]) -> Floats:
-    """Return the median return of a bar's category at its time: in a crash, a real jump has company."""
-    frame = pd.DataFrame({"category": categories, "time": series.time, "move": series.close_return})
+def _category_move(columns: BarColumns, categories: npt.NDArray[np.object_]) -> Floats:
+    """Return the median return [N] of each bar's category at its time; 0 with fewer than MIN_PEERS returns.
+
+    Where a whole category moves, as in a crash, a large return is no error.
+    """
+    frame = pd.DataFrame({"category": categories, "time": columns.time, "move": columns.close_return})
     median = frame.groupby(["category", "time"], sort=False)["move"].transform("median")
-    company = frame.groupby(["category", "time"], sort=False)["move"].transform("count")
-    return np.where(company >= MIN_COMPANY, median, 0.0)
+    num_peers = frame.groupby(["category", "time"], sort=False)["move"].transform("count")
+    return np.where(num_peers >= MIN_PEERS, median, 0.0)
 
 
-def _jumps(series: Series, common: Floats) -> list[_Mark]:
-    jump = series.close_return
-    spike = _spikes(series, common) | _open_spikes(series, common)
+def _jumps(columns: BarColumns, common: Floats) -> list[_Mark]:
+    jump = columns.close_return
+    spike = _spikes(columns, common) | _open_spikes(columns, common)
     is_unit = _is_unit_ratio(jump) & ~spike & ~_just_after(spike)
-    unit_at_end = is_unit & series.is_last
+    unit_at_end = is_unit & columns.is_last
     large = (np.abs(jump) > LARGE_MOVE) & ~spike & ~_just_after(spike) & ~is_unit
     return [
         _Mark("spike", spike, jump, "left out", leaves_out=True),
@@ -169,14 +138,17 @@ def _jumps(series: Series, common: Floats) -> list[_Mark]:
     ]
 
 
-def _spikes(series: Series, common: Floats) -> Bools:
-    """Find bars whose close leaves alone and comes straight back; stricter for a bar that traded."""
-    jump = series.close_return
+def _spikes(columns: BarColumns, common: Floats) -> Bools:
+    """Find bars whose close jumps without its category and comes straight back.
+
+    Bars with trades must jump further than those without to count as spikes.
+    """
+    jump = columns.close_return
     back = np.abs(jump + np.r_[jump[1:], np.nan])
     size = np.abs(jump)
     alone = np.abs(jump - common)
-    is_flat = (series.open == series.close) & (series.high == series.low) & (series.volume == 0)
-    has_trade = series.volume > 0
+    is_flat = (columns.open == columns.close) & (columns.high == columns.low) & (columns.volume == 0)
+    has_trade = columns.volume > 0
     untraded = is_flat & np.r_[False, has_trade[:-1]] & np.r_[has_trade[1:], False]
     with np.errstate(invalid="ignore"):
         strict = (alone > SPIKE_RETURN) & (back < SPIKE_REMAINDER * size)
@@ -184,29 +156,29 @@ def _spikes(series: Series, common: Floats) -> Bools:
     spike = np.zeros(len(jump), bool)
     for row in map(int, np.flatnonzero(strict | lenient)):
         sigmas = SPIKE_SIGMAS if strict[row] else UNTRADED_SIGMAS
-        # A jump down right after a spike up is the way back, not a second spike.
-        spike[row] = not spike[row - 1] and alone[row] > sigmas * _usual_move(series, row)
+        # The jump right after a spike is its way back, not a second spike.
+        spike[row] = not spike[row - 1] and alone[row] > sigmas * _usual_move(columns, row)
     return spike
 
 
-def _open_spikes(series: Series, common: Floats) -> Bools:
-    """Find bars whose open alone is far off: the gap at the open is undone by the close."""
-    previous = np.r_[np.nan, series.close[:-1]]
-    previous[series.is_first] = np.nan
+def _open_spikes(columns: BarColumns, common: Floats) -> Bools:
+    """Find bars whose open jumps without the category, and whose close undoes the gap."""
+    previous = np.r_[np.nan, columns.close[:-1]]
+    previous[columns.is_first] = np.nan
     with np.errstate(invalid="ignore", divide="ignore"):
-        gap = np.log(series.open / previous)
-        way_back = np.log(series.close / series.open)
+        gap = np.log(columns.open / previous)
+        way_back = np.log(columns.close / columns.open)
         odd = (np.abs(gap - common) > SPIKE_RETURN) & (np.abs(gap + way_back) < SPIKE_REMAINDER * np.abs(gap))
     spike = np.zeros(len(gap), bool)
     for row in map(int, np.flatnonzero(odd)):
-        spike[row] = abs(gap[row]) > SPIKE_SIGMAS * _usual_move(series, row)
+        spike[row] = abs(gap[row]) > SPIKE_SIGMAS * _usual_move(columns, row)
     return spike
 
 
-def _usual_move(series: Series, row: int) -> float:
+def _usual_move(columns: BarColumns, row: int) -> float:
     """Return a robust standard deviation of the returns before ``row``; NaN where too few are known."""
     past = slice(max(row - SIGMA_BARS, 0), row)
-    near = series.close_return[past][series.asset[past] == series.asset[row]]
+    near = columns.close_return[past][columns.asset[past] == columns.asset[row]]
     near = near[np.isfinite(near)]
     if len(near) < MIN_SIGMA_BARS:
         return np.nan
@@ -224,9 +196,9 @@ def _just_after(rows: Bools) -> Bools:
     return np.concatenate([[False], rows[:-1]])
 
 
-def _idle(series: Series) -> list[_Mark]:
-    """Find prices that repeat: after STALE_BARS of them nobody trades, which is a hole with rows in it."""
-    still = (series.close_return == 0) & (series.open == series.close) & (series.high == series.low)
+def _idle(columns: BarColumns) -> list[_Mark]:
+    """Find prices that do not move: those beyond STALE_BARS in a row count as bars without trades."""
+    still = (columns.close_return == 0) & (columns.open == columns.close) & (columns.high == columns.low)
     run = _run_length(still)
     return [
         _Mark("stale", still & (run == STALE_BARS), run.astype(np.float64), "kept"),
@@ -235,33 +207,33 @@ def _idle(series: Series) -> list[_Mark]:
 
 
 def _run_length(rows: Bools) -> Ints:
-    """Return, for each row, how many marked rows end there without interruption."""
+    """Return [N] how many marked rows in a row end at each row."""
     index = np.arange(len(rows))
     last_unmarked = np.maximum.accumulate(np.where(rows, -1, index)) if len(rows) else index
     return np.asarray(index - last_unmarked, np.int64)
 
 
-def _unfinished(series: Series) -> _Mark:
-    """Find a last bar that hardly traded: the snapshot was taken before its session ended."""
-    share = np.full(len(series.volume), np.nan)
-    for row in np.flatnonzero(series.is_last):
+def _unfinished(columns: BarColumns) -> _Mark:
+    """Find last bars with hardly any volume: the data were taken before the session ended."""
+    share = np.full(len(columns.volume), np.nan)
+    for row in np.flatnonzero(columns.is_last):
         past = slice(max(row - USUAL_VOLUME_BARS, 0), row)
-        volume = series.volume[past][series.asset[past] == series.asset[row]]
+        volume = columns.volume[past][columns.asset[past] == columns.asset[row]]
         usual = np.median(volume) if len(volume) == USUAL_VOLUME_BARS else np.nan
-        share[row] = series.volume[row] / usual if usual > 0 else np.nan
+        share[row] = columns.volume[row] / usual if usual > 0 else np.nan
     with np.errstate(invalid="ignore"):
         rows = share < UNFINISHED_VOLUME_SHARE
     return _Mark("unfinished_last_bar", rows, share, "left out", leaves_out=True)
 
 
-def _holes(series: Series, categories: npt.NDArray[np.object_], max_hole_sessions: int) -> _Mark:
-    missing = np.zeros(len(series.time))
+def _holes(columns: BarColumns, categories: npt.NDArray[np.object_], max_hole_sessions: int) -> _Mark:
+    missing = np.zeros(len(columns.time))
     for category in sorted(set(categories)):
         rows = np.flatnonzero(categories == category)
-        time, asset = series.time[rows], series.asset[rows]
+        time, asset = columns.time[rows], columns.asset[rows]
         is_alone = len(np.unique(asset)) == 1
         missing[rows] = _missing_days(time) if is_alone else _missing_sessions(time, asset)
-    missing[series.is_first] = 0.0
+    missing[columns.is_first] = 0.0
     return _Mark("hole", missing > max_hole_sessions, missing, "kept; a new segment begins", breaks=True)
 
 
@@ -295,7 +267,7 @@ def session_times(time: Ints, asset: Ints) -> Ints:
     """
     times, index, trading = np.unique(time, return_inverse=True, return_counts=True)
     following = np.r_[np.where(asset[1:] == asset[:-1], index[1:], len(times)), len(times)][: len(index)]
-    end = np.minimum(following, index + 1 + LIVE_TIMES)  # a bar speaks for its asset until then
+    end = np.minimum(following, index + 1 + LIVE_TIMES)  # until then the bar keeps its asset live
     begun = np.bincount(index, minlength=len(times))
     ended = np.bincount(np.minimum(end, len(times)), minlength=len(times) + 1)[:-1]
     return np.asarray(times[2 * trading >= np.cumsum(begun - ended)], np.int64)

@@ -8,12 +8,11 @@ from datetime import date
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from hpc.base.errors import UserError
 from stockpred.config.base import Fractions
+from stockpred.data.arrays import Ints
 
-Days = npt.NDArray[np.int64]
 NAMES = ("train", "validation", "test")
 
 
@@ -32,7 +31,7 @@ class SplitRange:
 
 
 def cut(
-    days: Days, split: Fractions | tuple[date, date], context_length: int, *, where: str | None = None
+    days: Ints, split: Fractions | tuple[date, date], context_length: int, *, where: str | None = None
 ) -> dict[str, SplitRange]:
     """Split the sorted unique ``days``; the embargo before validation and test is one context each.
 
@@ -67,7 +66,7 @@ def describe(part: SplitRange) -> dict[str, Any]:
 
 
 def read(described: Mapping[str, Mapping[str, Any]]) -> dict[str, SplitRange]:
-    """Return the parts again that ``describe`` has told."""
+    """Read the parts back from what ``describe`` returned."""
     return {
         name: SplitRange(**{field.name: int(part[field.name]) for field in fields(SplitRange)})
         for name, part in described.items()
@@ -87,7 +86,7 @@ def _ns(day: date) -> int:
 
 
 def _too_few(
-    days: Days, split: Fractions | tuple[date, date], context_length: int, where: str | None
+    days: Ints, split: Fractions | tuple[date, date], context_length: int, where: str | None
 ) -> UserError:
     if len(split) == 3:
         usable = max(len(days) - 2 * context_length, 0)

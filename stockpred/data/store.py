@@ -10,9 +10,12 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from hpc.base import records
 from hpc.base.errors import UserError
@@ -21,7 +24,7 @@ MANIFEST = "manifest.json"
 
 
 def writing(path: Path) -> contextlib.AbstractContextManager[None]:
-    """Raise UserError with ``path`` where what happens inside cannot write."""
+    """Turn an error of the file system inside the block into a UserError that names ``path``."""
     return records.writing(
         path,
         what="the prepared bars cannot be written",
@@ -29,23 +32,24 @@ def writing(path: Path) -> contextlib.AbstractContextManager[None]:
     )
 
 
-def write(
-    directory: Path,
-    fill: Callable[[Path], None],
-    made_from: Mapping[str, Any],
-    guard: Callable[[], None] = lambda: None,
-) -> None:
-    """Let ``fill`` write files into a directory aside, then put it in the place of ``directory``.
+@contextlib.contextmanager
+def replacing(
+    directory: Path, made_from: Mapping[str, Any], check_lease: Callable[[], None]
+) -> Iterator[Path]:
+    """Yield an empty directory aside; once it is filled, put it in the place of ``directory``.
 
-    ``guard`` is called before the first file is written and before ``directory`` is replaced.
+    ``directory`` stays as it was where the block raises. ``check_lease`` is called before the first file is
+    written and before ``directory`` is replaced. Raises UserError where something cannot be written.
     """
-    guard()
+    check_lease()
     aside = directory.with_name(f".{directory.name}.{os.getpid()}.tmp")
     shutil.rmtree(aside, ignore_errors=True)
     try:
         with writing(directory):
-            _fill_aside(aside, fill, made_from)
-            guard()
+            aside.mkdir(parents=True)
+            yield aside
+            _write_manifest(aside, made_from)
+            check_lease()
             shutil.rmtree(directory, ignore_errors=True)
             aside.rename(directory)
             records.sync_directory(directory.parent)
@@ -53,12 +57,10 @@ def write(
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def _fill_aside(aside: Path, fill: Callable[[Path], None], made_from: Mapping[str, Any]) -> None:
-    aside.mkdir(parents=True)
-    fill(aside)
-    files = {path.name: _entry(path) for path in sorted(aside.iterdir())}
+def _write_manifest(directory: Path, made_from: Mapping[str, Any]) -> None:
+    files = {path.name: _entry(path) for path in sorted(directory.iterdir())}
     manifest = {"files": files, "sha256": _digest_of(files), "made_from": dict(made_from)}
-    records.write_json(aside / MANIFEST, manifest)
+    records.write_json(directory / MANIFEST, manifest)
 
 
 def read_manifest(directory: Path) -> dict[str, Any] | None:
@@ -80,6 +82,22 @@ def verify(directory: Path) -> dict[str, Any]:
                 fix=f"remove {directory} and start again",
             )
     return manifest
+
+
+def read_json_files(directory: Path, *paths: Path) -> list[dict[str, Any]]:
+    """Return the contents of the JSON files that belong to a complete ``directory``.
+
+    Raises UserError where the preparation has not finished.
+    """
+    contents = [content for path in paths if (content := records.read_json_if_any(path)) is not None]
+    if read_manifest(directory) is None or len(contents) < len(paths):
+        raise UserError("the bars are not prepared", where=str(directory), fix="start the run again")
+    return contents
+
+
+def map_arrays(directory: Path, names: Iterable[str]) -> dict[str, npt.NDArray[Any]]:
+    """Return arrays by name, mapped from disk and not writable."""
+    return {name: np.load(directory / f"{name}.npy", mmap_mode="r") for name in names}
 
 
 def _entry(path: Path) -> dict[str, Any]:

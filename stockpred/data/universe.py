@@ -1,4 +1,4 @@
-"""The assets of a case: ``universe.csv`` read as text, so that ON, NO, TRUE, NA and 000660 stay tickers."""
+"""The assets of a case: its ``universe.csv``, read as text so that ON, TRUE, NA and 000660 stay tickers."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Universe:
         return tuple(sorted({asset.category for asset in self.assets}))
 
     def restricted_to(self, symbol: str | None) -> Universe:
-        """Return the universe of one of its assets, or itself; raise UserError for a symbol it has not."""
+        """Return the universe of one of its assets, or itself; raise UserError for an unknown symbol."""
         if symbol is None:
             return self
         chosen = tuple(asset for asset in self.assets if asset.symbol == symbol)
@@ -56,7 +56,7 @@ REQUIRED = ("symbol", "name", "category")
 
 
 def read(path: Path) -> Universe:
-    """Read ``path``; raise UserError with file:line for every row that cannot be meant."""
+    """Read ``path``; raise UserError with file:line for every wrong row."""
     rows = list(_rows(path))
     if not rows:
         raise UserError("the universe is empty", where=str(path), fix=f"write a header: {','.join(COLUMNS)}")

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from hpc.base import text
 from hpc.base.errors import ExitCode
-from hpc.run.history import Attempt
+from hpc.run.history import AttemptRecord
 from stockpred.report import curves
 from stockpred.report.curves import Curve
 from stockpred.report.elements import (
@@ -96,7 +96,7 @@ def attempts(files: RunFiles, task_report: TaskReport) -> Section:
         text_columns=("attempt", "job", "nodes", "ended because"),
     )  # fmt: skip
     attempts = files.history.attempts
-    before: Sequence[Attempt | None] = (None, *attempts[:-1])
+    before: Sequence[AttemptRecord | None] = (None, *attempts[:-1])
     if files.early_stop and attempts and attempts[-1].cause in _FINISHED:
         attempts = (*attempts[:-1], replace(attempts[-1], cause="early stopping"))
     running = TO_THE_END if task_report.tested else "has not ended"
@@ -143,7 +143,7 @@ def provenance(files: RunFiles) -> Section:
     return Section("Provenance", facts=tuple(facts))
 
 
-def _attempt_row(attempt: Attempt, previous: Attempt | None, running: str) -> TableRow:
+def _attempt_row(attempt: AttemptRecord, previous: AttemptRecord | None, running: str) -> TableRow:
     ran = None if attempt.ended is None else attempt.ended - attempt.started
     waited = None if previous is None or previous.ended is None else attempt.started - previous.ended
     ending = attempt.cause or (running if attempt.ended is None else "unknown")

@@ -140,8 +140,8 @@ class Learner(ABC):
 class Task(Protocol):
     """An experiment on prepared bars: what the core trains, and how the result is tested.
 
-    ``tasks/NAME/task.py`` makes it. ``prepare(experiment, paths, guard=...)`` of that module has made the
-    bars ready before, on rank 0.
+    ``tasks/NAME/task.py`` makes it. ``prepare(experiment, paths, check_lease=...)`` of that module has made
+    the bars ready before, on rank 0.
     """
 
     @property

@@ -94,7 +94,7 @@ def in_double(value: Tensor) -> Tensor:
 
 def _add(sums: dict[str, Tensor], found: Evaluation) -> None:
     for name, (total, weight) in found.sums.items():
-        pair = torch.stack([in_double(total), in_double(weight)])
+        pair = torch.stack([in_double(total.detach()), in_double(weight)])
         sums[name] = sums[name] + pair if name in sums else pair
 
 

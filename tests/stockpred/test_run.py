@@ -38,7 +38,7 @@ from stockpred.learners import language_model
 TASKS, MODEL = language_model.TASKS, language_model.MODEL
 
 class Greedy(language_model.LanguageModel):
-    def updates(self, batch, networks):
+    def updates(self, batch, networks, step):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
 
 def build(experiment, model):

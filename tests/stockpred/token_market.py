@@ -7,11 +7,11 @@ from collections.abc import Callable
 import numpy as np
 
 from stockpred.data.splits import cut
-from stockpred.tasks.next_token.dataset import Dataset
+from stockpred.tasks.next_token.dataset import TokenDataset
 from stockpred.tasks.next_token.tokenizer import FEATURES, Tokenizer
 
 DAY_NS = 86_400_000_000_000
-MakeMarket = Callable[..., Dataset]
+MakeMarket = Callable[..., TokenDataset]
 
 
 def market(
@@ -21,7 +21,7 @@ def market(
     vocab_size: int = 16,
     context_length: int = 12,
     seed: int = 0,
-) -> Dataset:
+) -> TokenDataset:
     """Return a market whose tokens are quantile bins of returns in units of known volatility.
 
     Assets share a daily shock; volatility clusters. The first asset has a hole, hence two segments.
@@ -54,14 +54,14 @@ def _assemble(
     present: np.ndarray,
     centroids: np.ndarray,
     context_length: int,
-) -> Dataset:
+) -> TokenDataset:
     num_assets = len(returns)
     asset, day_index = np.nonzero(present)
     is_first = np.r_[True, (np.diff(asset) != 0) | (np.diff(day_index) != 1)]
     starts = np.flatnonzero(is_first).astype(np.int64)
     category = (np.arange(num_assets) % 2).astype(np.int32)
     vocab_size = len(centroids)
-    return Dataset(
+    return TokenDataset(
         tokens=tokens[present].astype(np.uint16),
         segment_start=starts,
         segment_length=np.diff(np.r_[starts, len(asset)]).astype(np.int64),

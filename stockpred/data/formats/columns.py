@@ -1,4 +1,4 @@
-"""What a file with bars offers, and what its columns may be called."""
+"""What is known of a file with bars before it is read, and what its columns may be called."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ ALIASES: Mapping[str, tuple[str, ...]] = {
     "volume": ("volume", "vol", "v"),
 }
 CANDLE = ("open", "high", "low")
-"""What a bar tells beside its close."""
+"""The prices of a bar besides its close."""
 
 
 class NotBars(Exception):
-    """A file that holds no bars; the message says why, and ``fix`` how to mend it where that is known."""
+    """Raised for a file that holds no bars; ``fix`` is how to mend it, where that is known."""
 
     def __init__(self, what: str, *, fix: str | None = None) -> None:
         super().__init__(what)
@@ -29,12 +29,12 @@ class NotBars(Exception):
 
 
 @dataclass(frozen=True)
-class Offer:
-    """A file with bars: which symbols it has, and where its columns stand.
+class BarFile:
+    """A file with bars: which symbols it has, and in which columns.
 
-    ``columns`` maps THE names to the file's own; yfinance's two-line header gives one map per ticker.
-    Open, high and low are mapped to the close where a file knows closes only.
-    ``num_blank`` rows of a long table say no symbol: nobody's bars.
+    ``columns`` maps our names to the file's own, for each symbol; a long table (``is_long``: each row names
+    its symbol) has one map under the empty name. Open, high and low are mapped to the close where a file has
+    closes only. ``num_blank`` rows of a long table have no symbol.
     """
 
     path: Path

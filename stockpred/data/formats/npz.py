@@ -9,11 +9,11 @@ volume     numbers, if any; NaN = unknown
 adj_close  numbers, if any; the prices are then adjusted by adj_close / close
 symbol     one text (a scalar), if any; else the file's name without its ending is the symbol
 
-Without open, high and low the file knows closes only. Each of them is then set to the close: a missing price
-would leave the bar out. That is no candle, so the finding ``closes_only`` is recorded; choose ``close`` as
-the only feature.
+Without open, high and low the file has closes only. Each of the three is then set to the close, since a bar
+with a missing price would be left out. The finding ``closes_only`` records that these are no true candles;
+choose ``close`` as the only feature.
 
-Arrays of objects are refused: to read them would mean to unpickle, and that runs what is in the file.
+Arrays of objects are refused: reading them means unpickling, which runs code from the file.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ import pyarrow as pa
 
 from hpc.base.errors import UserError
 from stockpred.data import bars as bar_table
-from stockpred.data.formats.columns import ALIASES, CANDLE, NotBars, Offer
+from stockpred.data.formats.columns import ALIASES, CANDLE, BarFile, NotBars
 
 ENDING = ".npz"
 NEEDED = ("time", "close")
 NUMBERS = (*bar_table.PRICES, "volume", "adj_close")
-SIMILAR = 0.8  # a key as near as this to a known one that is absent is a slip of the pen
+SIMILAR = 0.8  # a key as near as this to a known one that is absent is a typing error
 NEAR_1970_NS = 60 * 86400 * 10**9  # microseconds of our days, read as nanoseconds, fall within 42 days
 MINUTE_NS = 60 * 10**9
 OLDEST_NUMBER = "1900-01-01"
@@ -58,14 +58,14 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class _Head:
-    """What the first bytes of an array say."""
+    """Shape and type of an array, as the header of its file states them."""
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
 
 
-def survey(path: Path, stem: str) -> Offer:
-    """Return what the file offers, by its arrays' heads alone; raise NotBars for one without bars."""
+def survey(path: Path, stem: str) -> BarFile:
+    """Return which bars the file has, by its arrays' headers alone; raise NotBars for one without bars."""
     try:
         with path.open("rb") as file, zipfile.ZipFile(file) as archive:
             heads = _heads(archive)
@@ -79,11 +79,11 @@ def survey(path: Path, stem: str) -> Offer:
         raise NotBars("symbol is empty", fix="write the asset's symbol, or leave the key out")
     columns = {name: name for name in ("time", *NUMBERS) if name in heads}
     columns = dict.fromkeys(CANDLE, "close") | columns
-    return Offer(path, (symbol,), {symbol: columns}, is_long=False)
+    return BarFile(path, (symbol,), {symbol: columns}, is_long=False)
 
 
 def fetch(path: Path, needed: Collection[str]) -> pa.Table:
-    """Return the arrays as columns, times in ns; raise UserError for times that cannot be meant."""
+    """Return the arrays as columns, times in ns; raise UserError for times in a wrong unit."""
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             found = {name: arrays[name] for name in needed}
@@ -143,7 +143,7 @@ def _not_readable(path: Path, error: BaseException) -> NotBars:
 
 
 def _refuse_wrong(heads: Mapping[str, _Head]) -> None:
-    """Raise NotBars with everything that the heads show to be wrong."""
+    """Raise NotBars with everything that is wrong by the arrays' headers."""
     problems = _key_problems(heads) + [
         problem for name in sorted(heads) if (problem := _array_problem(name, heads[name]))
     ]
@@ -161,19 +161,19 @@ def _key_problems(heads: Mapping[str, _Head]) -> list[str]:
     problems = [f"it has no {', '.join(missing)} (it has {has})"] if missing else []
     absent = [name for name in ("time", *NUMBERS, "symbol") if name not in heads]
     for key in sorted(heads.keys() - {"time", *NUMBERS, "symbol"}):
-        meant = _meant(key, absent)
+        meant = _intended(key, absent)
         problems += [f"key {key!r} is not known: did you mean {meant!r}?"] if meant else []
     return problems
 
 
-def _meant(key: str, absent: Collection[str]) -> str | None:
-    """Return the absent key that ``key`` is another word for, or a slip of the pen.
+def _intended(key: str, absent: Collection[str]) -> str | None:
+    """Return the absent key that ``key`` is another name of, or a misspelling.
 
-    A text called name or ticker may say anything, so ``symbol`` is only known by its own letters.
+    A text called name or ticker may hold anything, so ``symbol`` has no other names.
     """
-    words = {word: name for name in absent for word in (ALIASES[name] if name != "symbol" else (name,))}
-    near = difflib.get_close_matches(key.strip().casefold(), words, n=1, cutoff=SIMILAR)
-    return words[near[0]] if near else None
+    names = {alias: name for name in absent for alias in (ALIASES[name] if name != "symbol" else (name,))}
+    near = difflib.get_close_matches(key.strip().casefold(), names, n=1, cutoff=SIMILAR)
+    return names[near[0]] if near else None
 
 
 def _array_problem(name: str, head: _Head) -> str | None:
@@ -197,9 +197,9 @@ def _called(dtype: np.dtype[Any]) -> str:
 
 def _length_problems(heads: Mapping[str, _Head]) -> list[str]:
     shapes = {name: heads[name].shape for name in ("time", *NUMBERS) if name in heads}
-    told = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
+    listed = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
     if len(set(shapes.values())) > 1:
-        return [f"its arrays differ in length: {told}; expected one length N for all"]
+        return [f"its arrays differ in length: {listed}; expected one length N for all"]
     return ["its arrays are empty"] if shapes["time"] == (0,) else []
 
 
@@ -220,9 +220,9 @@ def _times(path: Path, values: Array) -> pa.Array:
 
 
 def _refuse_wrong_unit(path: Path, ns: Array, *, is_number: bool) -> None:
-    """Refuse times that only another unit explains: crowded around 1970, or numbers from before 1900.
+    """Raise UserError for times within weeks of 1970 or numbers from before 1900: they count another unit.
 
-    Bars of 1970 stand at whole minutes; seconds of our days, taken for nanoseconds, do not.
+    Bars that are really from 1970 are at whole minutes; seconds of today, read as nanoseconds, are not.
     """
     known = ns[~np.isnat(ns)].astype(np.int64)
     if not len(known):
@@ -237,7 +237,7 @@ def _refuse_wrong_unit(path: Path, ns: Array, *, is_number: bool) -> None:
 
 
 def _refuse_beyond_ns(path: Path, values: Array) -> None:
-    """Refuse dates that nanoseconds cannot hold: numpy would wrap them around in silence."""
+    """Raise UserError for dates that int64 nanoseconds cannot hold: numpy would wrap them around silently."""
     days = values.astype("datetime64[D]")
     oldest, newest = NS_HOLDS
     beyond = np.flatnonzero((days < np.datetime64(oldest)) | (days > np.datetime64(newest)))

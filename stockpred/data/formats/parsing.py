@@ -1,4 +1,4 @@
-"""Turn a column of text into numbers or times; say which rows could not be read.
+"""Turn a column of a file into numbers or times, and find the rows that cannot be read.
 
 Each function takes an Arrow column and returns (values, unreadable rows); a row is counted from 0.
 """
@@ -14,10 +14,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from stockpred.data.arrays import Floats, Ints
 from stockpred.data.bars import TIME_TYPE
-
-Floats = npt.NDArray[np.float64]
-Rows = npt.NDArray[np.int64]
 
 UNKNOWN = ("", "nan", "na", "n/a", "null", "none", "-")
 LARGEST = 1e20
@@ -28,10 +26,10 @@ _ZONE = re.compile(r"(Z|UTC|[+-]\d{2}:?\d{2})$")
 
 
 class AmbiguousDates(ValueError):
-    """Dates such as 03/04/2020, in which no day is above 12."""
+    """Raised where day and month cannot be distinguished: dates as 03/04/2020, and no number above 12."""
 
 
-def numbers(column: pa.ChunkedArray) -> tuple[Floats, Rows]:
+def numbers(column: pa.ChunkedArray) -> tuple[Floats, Ints]:
     """Read numbers; unknown ones become NaN, infinite or absurdly large ones are unreadable."""
     if _is_text(column.type):
         values, bad = _numbers_of_text(column)
@@ -44,7 +42,7 @@ def numbers(column: pa.ChunkedArray) -> tuple[Floats, Rows]:
     return values, np.flatnonzero(bad | too_large)
 
 
-def times(column: pa.ChunkedArray) -> tuple[pd.Series, Rows]:
+def times(column: pa.ChunkedArray) -> tuple[pd.Series, Ints]:
     """Read times as UTC; dates at local midnight keep their date. Raises AmbiguousDates."""
     if _is_text(column.type):
         encoded = pa.concat_arrays(column.cast(pa.string()).chunks or [pa.array([], pa.string())])
@@ -156,7 +154,7 @@ def _whole_days_or(values: pd.Series, local: pd.Series) -> pd.Series:
 
 
 def _numeric_dates(text: pd.Series) -> pd.Series:
-    """Read dd-mm-yyyy or mm-dd-yyyy, whichever the days above 12 tell."""
+    """Read dd-mm-yyyy or mm-dd-yyyy; the place of numbers above 12 decides. Raises AmbiguousDates."""
     parts = text.str.extract(_NUMERIC_DATE)
     first, second = pd.to_numeric(parts[0]), pd.to_numeric(parts[2])
     month_first = bool((second > 12).any()) and not bool((first > 12).any())

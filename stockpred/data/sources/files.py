@@ -1,4 +1,4 @@
-"""Bars from a folder (or one file) of CSV, Parquet and npz files; nothing else in the folder does harm."""
+"""Bars from a folder of CSV, Parquet and npz files, or from one such file; other files are ignored."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hpc.base.errors import UserError
 from stockpred.config.base import DataConfig
 from stockpred.data import bars as bar_table
 from stockpred.data.formats import tables
-from stockpred.data.formats.columns import NotBars, Offer
+from stockpred.data.formats.columns import BarFile, NotBars
 from stockpred.data.universe import Asset, Universe
 
 HOW_TO_FETCH_BARS = (
@@ -32,44 +32,43 @@ FILE_STEP_NS = 20 * 3600 * 10**9
 
 
 @dataclass(frozen=True)
-class Choice:
-    """The file and the name in it from which one asset's bars are taken."""
+class FileChoice:
+    """The file from which one asset's bars are taken, and the asset's name in it."""
 
     asset: Asset
-    offer: Offer
+    bar_file: BarFile
     name: str
 
 
-def load(config: DataConfig, universe: Universe) -> bar_table.Loaded:
+def load(config: DataConfig, universe: Universe) -> bar_table.SourceBars:
     """Load every asset of the universe; raise UserError that lists those which no file has."""
     return load_from(config.dir, universe)
 
 
 def survey(config: DataConfig, universe: Universe) -> None:
-    """Raise UserError unless some file offers each asset of the universe; reads the files' heads only."""
+    """Raise UserError unless some file has each asset of the universe; reads the files' heads only."""
     root = _root(config.dir)
     _chosen(root, universe, *_survey(root, universe))
 
 
-def load_from(folder: str | None, universe: Universe) -> bar_table.Loaded:
+def load_from(folder: str | None, universe: Universe) -> bar_table.SourceBars:
     """Load every asset of the universe from a folder, or from one file."""
     root = _root(folder)
-    offers, aside = _survey(root, universe)
-    choices = _chosen(root, universe, offers, aside)
-    rows = pd.concat([_read(offer, choices) for offer in _used(choices)], ignore_index=True)
+    bar_files, aside = _survey(root, universe)
+    choices = _chosen(root, universe, bar_files, aside)
+    used = _used(choices)
+    rows = pd.concat([_read(bar_file, choices) for bar_file in used], ignore_index=True)
     _refuse_mixed_lengths(rows)
     adjusted, jumps = adjust(rows)
-    tidied, found = bar_table.tidy(adjusted)
-    unused = {
-        str(offer.path): "none of its symbols is needed" for offer in offers if offer not in _used(choices)
-    }
+    tidied, repeats = bar_table.tidy(adjusted)
+    unused = {str(own.path): "none of its symbols is needed" for own in bar_files if own not in used}
     origin: dict[str, Any] = {
         "dir": str(root),
-        "files": {str(offer.path): _sha256(offer.path) for offer in _used(choices)},
+        "files": {str(bar_file.path): _sha256(bar_file.path) for bar_file in used},
         "left_aside": dict(sorted((aside | unused).items())),
     }
-    told = [_closes_only(tidied, choices), *(_blank_symbols(offer) for offer in _used(choices))]
-    return bar_table.Loaded(tidied, bar_table.join_findings([found, jumps, *told]), origin)
+    found = [repeats, jumps, _closes_only(tidied, choices), *map(_blank_symbols, used)]
+    return bar_table.SourceBars(tidied, bar_table.join_findings(found), origin)
 
 
 def adjust(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -110,14 +109,14 @@ def _root(folder: str | None) -> Path:
     return root
 
 
-def _survey(root: Path, universe: Universe) -> tuple[list[Offer], dict[str, str]]:
+def _survey(root: Path, universe: Universe) -> tuple[list[BarFile], dict[str, str]]:
     """Return the files with bars, and why each other file was left aside."""
     try:
         paths = [root] if root.is_file() else sorted(path for path in root.rglob("*") if path.is_file())
     except PermissionError as error:
         raise UserError(f"no permission to look into {error.filename}", where="data.dir") from None
     own_names = {name.casefold() for asset in universe.assets for name in _names(asset)}
-    offers: list[Offer] = []
+    bar_files: list[BarFile] = []
     aside: dict[str, str] = {}
     for path in paths:
         if path.name.startswith("."):
@@ -126,19 +125,21 @@ def _survey(root: Path, universe: Universe) -> tuple[list[Offer], dict[str, str]
             aside[str(path)] = "neither CSV nor Parquet nor npz"
             continue
         try:
-            offers.append(tables.survey(path))
+            bar_files.append(tables.survey(path))
         except NotBars as problem:
             if path == root or tables.stem(path).casefold() in own_names:
                 raise UserError(
                     f"holds no bars: {problem}", where=str(path), fix=problem.fix or HOW_TO_GET_BARS
                 ) from None
             aside[str(path)] = str(problem)
-    return offers, aside
+    return bar_files, aside
 
 
-def _chosen(root: Path, universe: Universe, offers: list[Offer], aside: dict[str, str]) -> list[Choice]:
+def _chosen(
+    root: Path, universe: Universe, bar_files: list[BarFile], aside: dict[str, str]
+) -> list[FileChoice]:
     """Return a file for every asset; raise UserError that lists those which no file has."""
-    choices = [choice for asset in universe.assets if (choice := _choose(asset, universe, offers))]
+    choices = [choice for asset in universe.assets if (choice := _choose(asset, universe, bar_files))]
     _refuse_missing(root, universe, choices, aside)
     return choices
 
@@ -148,34 +149,42 @@ def _names(asset: Asset) -> tuple[str, ...]:
     return tuple(dict.fromkeys(filter(None, (asset.files, asset.symbol, asset.yahoo, asset.binance))))
 
 
-def _choose(asset: Asset, universe: Universe, offers: list[Offer]) -> Choice | None:
-    """Prefer the most trusted name, then the file that holds most of the universe, then the path."""
+def _choose(asset: Asset, universe: Universe, bar_files: list[BarFile]) -> FileChoice | None:
+    """Return the best file with the asset's bars, None where no file has them.
+
+    The most trusted name decides, then how much of the universe a file has, then its path.
+    """
     candidates = []
-    for offer in offers:
+    for bar_file in bar_files:
         held = (
-            {name: name for name in offer.symbols}
-            if offer.is_long
-            else {n.casefold(): n for n in offer.symbols}
+            {name: name for name in bar_file.symbols}
+            if bar_file.is_long
+            else {n.casefold(): n for n in bar_file.symbols}
         )
         for rank, name in enumerate(_names(asset)):
-            own = held.get(name if offer.is_long else name.casefold())
+            own = held.get(name if bar_file.is_long else name.casefold())
             if own is not None:
                 candidates.append(
-                    (rank, -_coverage(offer, universe), str(offer.path), Choice(asset, offer, own))
+                    (
+                        rank,
+                        -_coverage(bar_file, universe),
+                        str(bar_file.path),
+                        FileChoice(asset, bar_file, own),
+                    )
                 )
     return min(candidates, key=lambda candidate: candidate[:3])[3] if candidates else None
 
 
-def _coverage(offer: Offer, universe: Universe) -> int:
-    held = set(offer.symbols)
+def _coverage(bar_file: BarFile, universe: Universe) -> int:
+    held = set(bar_file.symbols)
     return sum(not held.isdisjoint(_names(asset)) for asset in universe.assets)
 
 
-def _used(choices: list[Choice]) -> list[Offer]:
-    return list({str(choice.offer.path): choice.offer for choice in choices}.values())
+def _used(choices: list[FileChoice]) -> list[BarFile]:
+    return list({str(choice.bar_file.path): choice.bar_file for choice in choices}.values())
 
 
-def _refuse_missing(root: Path, universe: Universe, choices: list[Choice], aside: dict[str, str]) -> None:
+def _refuse_missing(root: Path, universe: Universe, choices: list[FileChoice], aside: dict[str, str]) -> None:
     found = {choice.asset.symbol for choice in choices}
     missing = [asset for asset in universe.assets if asset.symbol not in found]
     if not missing:
@@ -193,8 +202,8 @@ def _refuse_missing(root: Path, universe: Universe, choices: list[Choice], aside
     )
 
 
-def _read(offer: Offer, choices: list[Choice]) -> pd.DataFrame:
-    own = [choice for choice in choices if choice.offer.path == offer.path]
+def _read(bar_file: BarFile, choices: list[FileChoice]) -> pd.DataFrame:
+    own = [choice for choice in choices if choice.bar_file.path == bar_file.path]
     by_name: dict[str, list[str]] = {}
     for choice in own:
         by_name.setdefault(choice.name, []).append(choice.asset.symbol)
@@ -202,16 +211,16 @@ def _read(offer: Offer, choices: list[Choice]) -> pd.DataFrame:
     if shared:
         name, symbols = next(iter(shared.items()))
         raise UserError(
-            f"{' and '.join(symbols)} would both read {name!r} of {offer.path}", where="universe.csv"
+            f"{' and '.join(symbols)} would both read {name!r} of {bar_file.path}", where="universe.csv"
         )
-    rows = tables.read(offer, by_name)
+    rows = tables.read(bar_file, by_name)
     renamed = {name: symbols[0] for name, symbols in by_name.items()}
     return rows.assign(symbol=rows["symbol"].astype(object).map(renamed).astype(str))
 
 
-def _closes_only(bars: pd.DataFrame, choices: list[Choice]) -> pd.DataFrame:
+def _closes_only(bars: pd.DataFrame, choices: list[FileChoice]) -> pd.DataFrame:
     """Return a finding per asset whose bars are no candles; value = how many bars."""
-    symbols = [choice.asset.symbol for choice in choices if choice.offer.knows_closes_only]
+    symbols = [choice.asset.symbol for choice in choices if choice.bar_file.knows_closes_only]
     own = bars[bars["symbol"].isin(symbols)]
     counts = own.groupby("symbol")["time"].transform("size")
     is_first = ~own.duplicated("symbol")
@@ -219,9 +228,9 @@ def _closes_only(bars: pd.DataFrame, choices: list[Choice]) -> pd.DataFrame:
     return bar_table.findings(CLOSES_ONLY, own[is_first], counts[is_first], action)
 
 
-def _blank_symbols(offer: Offer) -> pd.DataFrame:
-    times = pd.Series(pd.NaT, index=range(offer.num_blank), dtype=bar_table.TIME_TYPE)
-    rows = pd.DataFrame({"symbol": offer.path.name, "time": times})
+def _blank_symbols(bar_file: BarFile) -> pd.DataFrame:
+    times = pd.Series(pd.NaT, index=range(bar_file.num_blank), dtype=bar_table.TIME_TYPE)
+    rows = pd.DataFrame({"symbol": bar_file.path.name, "time": times})
     return bar_table.findings("blank_symbol", rows, 1.0, "left out; no asset can be told")
 
 

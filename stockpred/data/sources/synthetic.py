@@ -13,14 +13,12 @@ import hashlib
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from stockpred.config.base import DataConfig
 from stockpred.data import bars as bar_table
+from stockpred.data.arrays import Floats
 from stockpred.data.universe import Asset, Universe
-
-Floats = npt.NDArray[np.float64]
 
 TAIL_DEGREES = 4.0  # Student t: kurtosis well above the normal's 3
 REGIME_SCALES = (0.6, 1.8)  # calm and stressed days, in multiples of the usual volatility
@@ -42,7 +40,7 @@ class _Path:
     """Standard deviation of that day's move."""
 
 
-def load(config: DataConfig, universe: Universe) -> bar_table.Loaded:
+def load(config: DataConfig, universe: Universe) -> bar_table.SourceBars:
     """Simulate ``config.synthetic.num_bars`` bars of every asset."""
     made = config.synthetic
     num_days = made.num_bars * DAYS_PER_WEEK // WORKDAYS + DAYS_PER_WEEK
@@ -50,7 +48,7 @@ def load(config: DataConfig, universe: Universe) -> bar_table.Loaded:
     market = _simulate(made.seed, "the market", num_days)
     parts = [_bars(asset, days, market, made.seed, made.num_bars) for asset in universe.assets]
     tidied, found = bar_table.tidy(pd.concat(parts, ignore_index=True))
-    return bar_table.Loaded(tidied, found, {"is_synthetic": True, "seed": made.seed})
+    return bar_table.SourceBars(tidied, found, {"is_synthetic": True, "seed": made.seed})
 
 
 def _bars(asset: Asset, days: pd.DatetimeIndex, market: _Path, seed: int, num_bars: int) -> pd.DataFrame:

@@ -20,7 +20,7 @@ from stockpred.score.metrics import EvaluatedModel
 
 _SAME_IN_EVERY_ROW = (
     *("array", "resources", "retry", "data.dir", "model.name"),
-    *("training.min_step_s", "training.num_workers", "training.checkpoint_every_s"),
+    *("training.num_workers", "training.checkpoint_every_s"),
 )
 """Settings, and groups of them, that only say which run it is, where and how fast it goes.
 

@@ -13,29 +13,26 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from hpc.base import records
 from hpc.base.errors import UserError
 from hpc.run.paths import RunPaths
 from stockpred.config.forecast import ForecastExperiment
 from stockpred.data import splits, store, universe
+from stockpred.data.arrays import Floats, Ints
 from stockpred.data.splits import SplitRange
 from stockpred.data.universe import Asset, Universe
 
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
-
 CHANGES, LEVELS = "changes", "levels"
 ARRAYS = ("inputs_NF", "time", "close", "stretch_start")
-MAX_SYMBOLS_TOLD = 8
+MAX_SYMBOLS_SHOWN = 8
 
 
 @dataclass(frozen=True, eq=False)
-class Series:
+class AssetSeries:
     """N bars of one asset, oldest first.
 
-    In model units a target is the next close less ``target_mean`` over ``target_scale`` where inputs are
-    levels, and the simple return of the next close over ``target_scale`` where they are changes: there 0 says
-    that the price stays.
+    A target in model units is (next close - ``target_mean``) / ``target_scale`` where inputs are levels, and
+    the simple return of the next close / ``target_scale`` where they are changes: 0 then means that the price
+    stays.
     """
 
     symbol: str
@@ -55,34 +52,34 @@ class Series:
     target_scale: float
 
     def samples(self, split: str, context_length: int) -> Ints:
-        """Return the samples whose target lies in ``split`` and whose inputs its context may hold."""
+        """Return the samples [M] whose target lies in ``split`` and whose inputs the split may read."""
         return sample_positions(self.time, self.stretch_start, self.splits[split], context_length)
 
     def returns(self, samples_M: Ints) -> Floats:
-        """Return the simple returns of the targets."""
+        """Return the simple returns [M] of the targets."""
         return np.asarray(self.close[samples_M + 1] / self.close[samples_M] - 1.0, np.float64)
 
     def targets(self, samples_M: Ints) -> Floats:
-        """Return the targets in model units."""
+        """Return the targets [M] in model units."""
         if self.kind == CHANGES:
             return self.returns(samples_M) / self.target_scale
         return np.asarray((self.close[samples_M + 1] - self.target_mean) / self.target_scale, np.float64)
 
     def persistence(self, samples_M: Ints) -> Floats:
-        """Return in model units the forecast that the price stays."""
+        """Return the forecast [M] in model units that the price stays."""
         if self.kind == CHANGES:
             return np.zeros(len(samples_M))
         return np.asarray((self.close[samples_M] - self.target_mean) / self.target_scale, np.float64)
 
     def prices(self, samples_M: Ints, forecast_M: Floats) -> Floats:
-        """Return forecasts in model units as prices."""
+        """Turn forecasts [M] in model units into prices."""
         if self.kind == CHANGES:
             return np.asarray(self.close[samples_M] * (1.0 + self.target_scale * forecast_M), np.float64)
         return self.target_mean + self.target_scale * forecast_M
 
 
 def sample_positions(time: Ints, stretch_start: Ints, part: SplitRange, context_length: int) -> Ints:
-    """Return the last input bar of every sample whose target is scored in ``part``."""
+    """Return the last input bar [M] of every sample whose target is scored in ``part``."""
     last = np.arange(len(time) - 1)
     first = last - (context_length - 1)
     is_whole = (stretch_start[1:] == stretch_start[:-1]) & (first >= stretch_start[:-1])
@@ -98,8 +95,8 @@ def only_asset(experiment: ForecastExperiment) -> tuple[Universe, Asset]:
     """
     everything = universe.read(Path(experiment.data.universe))
     if experiment.data.symbol is None:
-        some = ", ".join(everything.symbols[:MAX_SYMBOLS_TOLD])
-        more = " ..." if len(everything.symbols) > MAX_SYMBOLS_TOLD else ""
+        some = ", ".join(everything.symbols[:MAX_SYMBOLS_SHOWN])
+        more = " ..." if len(everything.symbols) > MAX_SYMBOLS_SHOWN else ""
         raise UserError(
             f"a run of learner {experiment.learner.name} trains one asset, and data.symbol names none",
             where="data.symbol",
@@ -122,20 +119,19 @@ def features_of(experiment: ForecastExperiment, asset: Asset) -> tuple[str, ...]
     return features
 
 
-def load(paths: RunPaths) -> Series:
+def load(paths: RunPaths) -> AssetSeries:
     """Map a run's prepared bars; raise UserError where ``prepare`` has not finished."""
-    told = [records.read_json_if_any(path) for path in (paths.asset_info, paths.data_info, paths.norm_stats)]
-    assets, info, norm_stats = told
-    if store.read_manifest(paths.prepared) is None or assets is None or info is None or norm_stats is None:
-        raise UserError("the bars are not prepared", where=str(paths.prepared), fix="start the run again")
-    (asset,) = assets["assets"]
-    return Series(
+    asset_info, data_info, norm_stats = store.read_json_files(
+        paths.prepared, paths.asset_info, paths.data_info, paths.norm_stats
+    )
+    (asset,) = asset_info["assets"]
+    return AssetSeries(
         symbol=asset["symbol"],
         category=asset["category"],
         kind=norm_stats["inputs"],
         features=tuple(norm_stats["features"]),
-        **{name: np.load(paths.prepared / f"{name}.npy", mmap_mode="r") for name in ARRAYS},
-        splits=splits.read(info["splits"]),
+        **store.map_arrays(paths.prepared, ARRAYS),
+        splits=splits.read(data_info["splits"]),
         target_mean=norm_stats["target"]["mean"],
         target_scale=norm_stats["target"]["scale"],
     )

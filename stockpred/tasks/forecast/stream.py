@@ -7,29 +7,30 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
-from stockpred.data.epochs import Ints, Passes
-from stockpred.tasks.forecast.dataset import Series
+from stockpred.data.arrays import Ints
+from stockpred.data.epochs import ShuffledEpochs
+from stockpred.tasks.forecast.dataset import AssetSeries
 
 Batch = dict[str, torch.Tensor]
 
 
 class SeriesStream:
-    """Training samples in fresh order each pass, and those of the scoring splits once each.
+    """Training samples in a new order each epoch, and those of the scoring splits once each.
 
     A batch holds ``inputs`` [B, context_length, F] and, in model units, ``target`` [B] and ``persistence``
     [B], the forecast that the price stays; all float32.
     """
 
-    def __init__(self, series: Series, *, context_length: int, seed: int) -> None:
+    def __init__(self, series: AssetSeries, *, context_length: int, seed: int) -> None:
         self.series = series
         self.samples = {split: series.samples(split, context_length) for split in series.splits}
         self._offset = np.arange(1 - context_length, 1)
         self._inputs_NF = np.asarray(series.inputs_NF)
-        self._passes = Passes(self.num_samples, seed)
+        self._epochs = ShuffledEpochs(self.num_samples, seed)
 
     @property
     def num_samples(self) -> int:
-        """Training samples in one pass."""
+        """Training samples in one epoch."""
         return len(self.samples["train"])
 
     def batch(self, step: int, part: int, num_parts: int, part_size: int) -> Batch:
@@ -38,7 +39,7 @@ class SeriesStream:
         The mean over parts of (sum of a part's losses / ``loss_weight``) is the mean loss of the batch.
         """
         size = num_parts * part_size
-        joint = self._passes.samples(step * size, size)
+        joint = self._epochs.samples(step * size, size)
         own = self.samples["train"][joint[part * part_size : (part + 1) * part_size]]
         return self._gather(own) | {"loss_weight": torch.tensor(float(part_size))}
 

@@ -18,7 +18,7 @@ from stockpred.config.registry import LEARNERS, MODELS
 from stockpred.learners.supervised import Supervised
 from stockpred.report.format import parameter_count, percent, percent_interval, plain, significant
 from stockpred.score.metrics import EvaluatedModel
-from stockpred.tasks.forecast.dataset import Series, features_of, load, only_asset
+from stockpred.tasks.forecast.dataset import AssetSeries, features_of, load, only_asset
 from stockpred.tasks.forecast.evaluate import Forecasts, evaluate_test
 from stockpred.tasks.forecast.results import ForecastScores
 from stockpred.tasks.forecast.stream import SeriesStream
@@ -27,12 +27,12 @@ from stockpred.train.learner import num_parameters, to_device
 
 
 def prepare(
-    experiment: ForecastExperiment, paths: RunPaths, *, guard: Callable[[], None] = lambda: None
+    experiment: ForecastExperiment, paths: RunPaths, *, check_lease: Callable[[], None] = lambda: None
 ) -> None:
     """Make the run's bars ready as a series; on rank 0."""
     from stockpred.tasks.forecast.prepare import prepare as write  # pandas: only rank 0 pays for it
 
-    write(experiment, paths, guard=guard)
+    write(experiment, paths, check_lease=check_lease)
 
 
 def build(experiment: ForecastExperiment, num_features: int) -> Supervised:
@@ -62,7 +62,7 @@ class ForecastTask:
 
     def __init__(self, experiment: ForecastExperiment, paths: RunPaths) -> None:
         self.experiment, self.paths = experiment, paths
-        self.series: Series = load(paths)
+        self.series: AssetSeries = load(paths)
         self.stream = SeriesStream(
             self.series, context_length=experiment.model.context_length, seed=experiment.training.seed
         )

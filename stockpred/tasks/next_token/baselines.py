@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from stockpred.score import metrics
 from stockpred.score.metrics import Floats, Integers
-from stockpred.tasks.next_token.dataset import Dataset
+from stockpred.tasks.next_token.dataset import TokenDataset
 
 EWMA_DECAY = 0.94  # RiskMetrics (J.P. Morgan 1996) for daily returns
 _ALPHAS = np.geomspace(1e-3, 1e3, 25)
@@ -39,13 +39,13 @@ class BarScores:
     call: Floats | None = None
 
 
-def split_bars(dataset: Dataset, split: str) -> Integers:
+def split_bars(dataset: TokenDataset, split: str) -> Integers:
     """Return the positions of all bars that the windows of a split may read."""
     bounds = dataset.splits[split]
     return np.flatnonzero((dataset.day >= bounds.context_start) & (dataset.day <= bounds.score_end))
 
 
-def target_positions(dataset: Dataset, split: str) -> Integers:
+def target_positions(dataset: TokenDataset, split: str) -> Integers:
     """Return the positions that a split scores: in its scored period, with a predecessor that it may read."""
     bounds = dataset.splits[split]
     is_scored = (dataset.day >= bounds.score_start) & (dataset.day <= bounds.score_end)
@@ -123,7 +123,7 @@ class Bigram:
         return np.asarray(mass_K / (self.row_total_K[previous] + self.tau))
 
 
-def fit_unigram(dataset: Dataset) -> Unigram:
+def fit_unigram(dataset: TokenDataset) -> Unigram:
     tokens = dataset.tokens.astype(np.int64)
     return Unigram.fit(
         tokens[split_bars(dataset, "train")],
@@ -132,17 +132,17 @@ def fit_unigram(dataset: Dataset) -> Unigram:
     )
 
 
-def fit_bigram(dataset: Dataset, unigram: Unigram) -> Bigram:
+def fit_bigram(dataset: TokenDataset, unigram: Unigram) -> Bigram:
     return Bigram.fit(_pairs(dataset, "train"), _pairs(dataset, "validation"), unigram)
 
 
-def _pairs(dataset: Dataset, split: str) -> tuple[Integers, Integers]:
+def _pairs(dataset: TokenDataset, split: str) -> tuple[Integers, Integers]:
     targets = target_positions(dataset, split)
     tokens = dataset.tokens.astype(np.int64)
     return tokens[targets - 1], tokens[targets]
 
 
-def ewma_volatility(dataset: Dataset, decay: float = EWMA_DECAY) -> Floats:
+def ewma_volatility(dataset: TokenDataset, decay: float = EWMA_DECAY) -> Floats:
     """Return the volatility that is known before each bar: s2[n] = decay s2[n-1] + (1 - decay) r[n-1]^2, [N].
 
     Every segment starts afresh from the dataset's own lagged volatility of its first bar.
@@ -156,7 +156,7 @@ def ewma_volatility(dataset: Dataset, decay: float = EWMA_DECAY) -> Floats:
 
 
 def score_rivals(
-    dataset: Dataset, positions: Integers, unigram: Unigram, bigram: Bigram
+    dataset: TokenDataset, positions: Integers, unigram: Unigram, bigram: Bigram
 ) -> tuple[BarScores, ...]:
     """Score every rival on the bars at ``positions``, each of which has a predecessor in its segment."""
     return (
@@ -169,7 +169,7 @@ def score_rivals(
     )
 
 
-def score_unigram(dataset: Dataset, positions: Integers, unigram: Unigram) -> BarScores:
+def score_unigram(dataset: TokenDataset, positions: Integers, unigram: Unigram) -> BarScores:
     """Score the training frequencies of tokens, scaled like the model's by each bar's known volatility."""
     order, support_K = sorted_support(dataset)
     probs_K = unigram.probs_K[order]
@@ -186,7 +186,7 @@ def score_unigram(dataset: Dataset, positions: Integers, unigram: Unigram) -> Ba
     )
 
 
-def score_bigram(dataset: Dataset, positions: Integers, bigram: Bigram) -> BarScores:
+def score_bigram(dataset: TokenDataset, positions: Integers, bigram: Bigram) -> BarScores:
     """Score the distribution after the previous token, one distinct previous token at a time."""
     order, support_K = sorted_support(dataset)
     volatility_M, outcome_M = _volatility_and_outcome(dataset, positions)
@@ -208,7 +208,7 @@ def score_bigram(dataset: Dataset, positions: Integers, bigram: Bigram) -> BarSc
     )
 
 
-def score_normal(dataset: Dataset, positions: Integers) -> BarScores:
+def score_normal(dataset: TokenDataset, positions: Integers) -> BarScores:
     """Score N(0, EWMA variance), the RiskMetrics forecast."""
     deviation_M = ewma_volatility(dataset)[positions]
     outcome_M = dataset.close_return[positions]
@@ -218,7 +218,7 @@ def score_normal(dataset: Dataset, positions: Integers) -> BarScores:
     )
 
 
-def score_unconditional(dataset: Dataset, positions: Integers) -> BarScores:
+def score_unconditional(dataset: TokenDataset, positions: Integers) -> BarScores:
     """Score the training returns of all assets as one fixed distribution, whatever the day."""
     levels_Q = (np.arange(_NUM_SAMPLE_POINTS) + 0.5) / _NUM_SAMPLE_POINTS
     support_Q = np.quantile(dataset.close_return[split_bars(dataset, "train")], levels_Q)
@@ -233,7 +233,7 @@ def score_unconditional(dataset: Dataset, positions: Integers) -> BarScores:
     )
 
 
-def score_last_value(dataset: Dataset, positions: Integers) -> BarScores:
+def score_last_value(dataset: TokenDataset, positions: Integers) -> BarScores:
     """Score "the next close is the last close": a point forecast, whose CRPS is its absolute error."""
     outcome_M = dataset.close_return[positions]
     return BarScores(
@@ -245,14 +245,14 @@ def score_always_up(positions: Integers) -> BarScores:
     return BarScores("always_up", "Always up", call=np.ones(len(positions)))
 
 
-def sorted_support(dataset: Dataset) -> tuple[Integers, Floats]:
+def sorted_support(dataset: TokenDataset) -> tuple[Integers, Floats]:
     """Return the tokens in order of their close returns, and those returns in volatility units, [K]."""
     close_return_z_K = dataset.tokenizer.close_return_z.astype(np.float64)
     order = np.argsort(close_return_z_K, kind="stable")
     return order, close_return_z_K[order]
 
 
-def _volatility_and_outcome(dataset: Dataset, positions: Integers) -> tuple[Floats, Floats]:
+def _volatility_and_outcome(dataset: TokenDataset, positions: Integers) -> tuple[Floats, Floats]:
     volatility_M = dataset.volatility[positions].astype(np.float64)
     return volatility_M, dataset.close_return[positions] / volatility_M
 

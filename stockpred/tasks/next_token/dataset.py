@@ -1,27 +1,23 @@
-"""Prepared bars as every rank reads them: numpy arrays mapped from disk, no pandas."""
+"""Prepared tokens as every rank reads them: numpy arrays mapped from disk, without pandas."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from hpc.base import records
-from hpc.base.errors import UserError
 from hpc.run.paths import RunPaths
 from stockpred.data import splits, store
+from stockpred.data.arrays import Ints
 from stockpred.data.splits import SplitRange
 from stockpred.tasks.next_token.tokenizer import Tokenizer
 
-Ints = npt.NDArray[np.int64]
-
 
 @dataclass(frozen=True, eq=False)
-class Dataset:
-    """N token bars, segment after segment; a segment is a stretch of one asset without a hole.
+class TokenDataset:
+    """N bars with their tokens in S segments; a segment is a stretch of one asset without a hole.
 
     Bar n's token and return refer to bar n-1 of the same asset, also for the first bar of a segment.
     """
@@ -29,6 +25,7 @@ class Dataset:
     tokens: npt.NDArray[np.uint16]
     """[N]"""
     segment_start: Ints
+    """[S] first bar of each segment."""
     segment_length: Ints
     segment_asset: npt.NDArray[np.int32]
     segment_category: npt.NDArray[np.int32]
@@ -53,21 +50,13 @@ ARRAYS = (
 )  # fmt: skip
 
 
-def save_arrays(dataset: Dataset, directory: Path) -> None:
-    for name in ARRAYS:
-        np.save(directory / f"{name}.npy", getattr(dataset, name))
-
-
-def load(paths: RunPaths) -> Dataset:
+def load(paths: RunPaths) -> TokenDataset:
     """Map a run's prepared bars; raise UserError where ``prepare`` has not finished."""
-    assets, info = records.read_json_if_any(paths.asset_info), records.read_json_if_any(paths.data_info)
-    if store.read_manifest(paths.prepared) is None or assets is None or info is None:
-        raise UserError("the bars are not prepared", where=str(paths.prepared), fix="start the run again")
-    arrays = {name: np.load(paths.prepared / f"{name}.npy", mmap_mode="r") for name in ARRAYS}
-    return Dataset(
-        **arrays,
-        assets=tuple(asset["symbol"] for asset in assets["assets"]),
-        categories=tuple(assets["categories"]),
-        splits=splits.read(info["splits"]),
+    asset_info, data_info = store.read_json_files(paths.prepared, paths.asset_info, paths.data_info)
+    return TokenDataset(
+        **store.map_arrays(paths.prepared, ARRAYS),
+        assets=tuple(asset["symbol"] for asset in asset_info["assets"]),
+        categories=tuple(asset_info["categories"]),
+        splits=splits.read(data_info["splits"]),
         tokenizer=Tokenizer.load(paths.tokenizer),
     )

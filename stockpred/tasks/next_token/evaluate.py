@@ -21,7 +21,7 @@ from stockpred.score.metrics import Estimate, EvaluatedModel, Floats, Integers
 from stockpred.tasks.next_token import baselines
 from stockpred.tasks.next_token import results as results_file
 from stockpred.tasks.next_token.baselines import BarScores
-from stockpred.tasks.next_token.dataset import Dataset
+from stockpred.tasks.next_token.dataset import TokenDataset
 from stockpred.tasks.next_token.results import CategoryScores, NextTokenResults, TokenScores
 from stockpred.tasks.next_token.windows import Windows
 from stockpred.train.checkpoint import Guard, unguarded
@@ -61,7 +61,7 @@ class ModelScores:
 
 
 def evaluate_test(
-    dataset: Dataset,
+    dataset: TokenDataset,
     scorer: Scorer,
     *,
     paths: RunPaths,
@@ -95,7 +95,7 @@ def evaluate_test(
 
 
 def score_model(
-    dataset: Dataset, scorer: Scorer, *, context_length: int, stride: int, batch_size: int
+    dataset: TokenDataset, scorer: Scorer, *, context_length: int, stride: int, batch_size: int
 ) -> ModelScores:
     """Stream the test windows through the scorer and reduce each to one row per scored bar."""
     windows = Windows(dataset, "test", context_length, stride)
@@ -117,7 +117,7 @@ def score_model(
 
 
 def _window_scores(
-    dataset: Dataset, scorer: Scorer, windows: Windows, batch_size: int
+    dataset: TokenDataset, scorer: Scorer, windows: Windows, batch_size: int
 ) -> Iterator[ModelScores]:
     by_return, support_K = baselines.sorted_support(dataset)
     for start in range(0, len(windows), batch_size):
@@ -139,7 +139,7 @@ def _slices(length: int, size: int) -> Iterator[slice]:
 
 
 def _reduced(
-    dataset: Dataset, positions: Integers, log_probs_MK: Floats, by_return: Integers, support_K: Floats
+    dataset: TokenDataset, positions: Integers, log_probs_MK: Floats, by_return: Integers, support_K: Floats
 ) -> ModelScores:
     """Reduce distributions over tokens to scores of the return; token k stands for z_k times volatility."""
     tokens_M = dataset.tokens[positions].astype(np.int64)
@@ -181,7 +181,7 @@ class Comparison:
 
     @classmethod
     def of(
-        cls, dataset: Dataset, positions: Integers, model: BarScores, rivals: tuple[BarScores, ...]
+        cls, dataset: TokenDataset, positions: Integers, model: BarScores, rivals: tuple[BarScores, ...]
     ) -> Comparison:
         asset = np.repeat(dataset.segment_asset, dataset.segment_length)[positions].astype(np.int64)
         return cls(
@@ -296,7 +296,7 @@ class Comparison:
         )
 
 
-def prediction_table(dataset: Dataset, scored: ModelScores, comparison: Comparison) -> pd.DataFrame:
+def prediction_table(dataset: TokenDataset, scored: ModelScores, comparison: Comparison) -> pd.DataFrame:
     """Return one row per scored bar: the forecast of its close and the close itself."""
     close = dataset.close[scored.positions]
     columns: dict[str, object] = {

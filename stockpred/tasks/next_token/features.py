@@ -1,4 +1,4 @@
-"""What a bar says, in units that are the same for every asset and era; and back to a valid candle.
+"""Features of a bar in units that are the same for every asset and era, and their way back to a candle.
 
 Shape suffixes: N bars, F features (FEATURES, in this order).
 
@@ -18,43 +18,43 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
-from stockpred.data.quality import Checked, Series, as_series
+from stockpred.data.arrays import Bools, Floats
+from stockpred.data.bars import BarColumns
+from stockpred.data.quality import CheckedBars
 from stockpred.tasks.next_token.tokenizer import FEATURES
-
-Floats = npt.NDArray[np.float64]
 
 CLOSE_RETURN, OPEN_GAP, UPPER_WICK, LOWER_WICK, VOLUME = range(len(FEATURES))
 MIN_RETURNS = 20  # before this many returns the volatility is not known
 VOLATILITY_FLOOR = 1e-4
-LARGEST = 20.0  # features beyond this are cut: a stale price that moves at last has no scale
+LARGEST = 20.0  # features beyond this are cut: the first move of a long stale price has no scale
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class BarFeatures:
-    """Per bar: features, lagged volatility, log return; ``is_usable`` where all of them are known."""
+    """Features, lagged volatility and usual volume, and log return of N bars; NaN where not known."""
 
     features_NF: Floats
     volatility: Floats
     usual_volume: Floats
     close_return: Floats
-    is_usable: npt.NDArray[np.bool_]
+    is_usable: Bools
+    """[N] all of them are known."""
 
 
-def compute(checked: Checked, volatility_span: int, volume_window: int) -> BarFeatures:
+def compute(checked: CheckedBars, volatility_span: int, volume_window: int) -> BarFeatures:
     """Return the features of every bar; bars that are left out or that follow a break are not usable.
 
     Volatility and usual volume carry on over a break within an asset.
     """
-    series = as_series(checked.bars)
-    close_return = np.where(checked.left_out | checked.break_before, np.nan, series.close_return)
-    volume = np.where((series.volume > 0) & ~checked.left_out, series.volume, np.nan)
-    volatility = _lagged(series, np.square(close_return), lambda square: _ew_mean(square, volatility_span))
+    bars = checked.columns
+    close_return = np.where(checked.left_out | checked.break_before, np.nan, bars.close_return)
+    volume = np.where((bars.volume > 0) & ~checked.left_out, bars.volume, np.nan)
+    volatility = _lagged(bars, np.square(close_return), lambda square: _ew_mean(square, volatility_span))
     volatility = np.maximum(np.sqrt(volatility), VOLATILITY_FLOOR)
-    usual_volume = _lagged(series, volume, lambda known: _rolling_median(known, volume_window))
-    features = _features(series, close_return, volatility, volume, usual_volume)
+    usual_volume = _lagged(bars, volume, lambda known: _rolling_median(known, volume_window))
+    features = _features(bars, close_return, volatility, volume, usual_volume)
     is_usable = np.isfinite(close_return) & np.isfinite(volatility)
     return BarFeatures(features, volatility, usual_volume, close_return, is_usable)
 
@@ -73,25 +73,25 @@ def to_candles(
 
 
 def _features(
-    series: Series, close_return: Floats, volatility: Floats, volume: Floats, usual_volume: Floats
+    bars: BarColumns, close_return: Floats, volatility: Floats, volume: Floats, usual_volume: Floats
 ) -> Floats:
-    previous = np.r_[np.nan, series.close[:-1]]
+    previous = np.r_[np.nan, bars.close[:-1]]
     with np.errstate(invalid="ignore", divide="ignore"):
-        top, bottom = np.maximum(series.open, series.close), np.minimum(series.open, series.close)
+        top, bottom = np.maximum(bars.open, bars.close), np.minimum(bars.open, bars.close)
         columns = [
             close_return / volatility,
-            np.log(series.open / previous) / volatility,
-            np.maximum(np.log(series.high / top), 0.0) / volatility,
-            np.maximum(np.log(bottom / series.low), 0.0) / volatility,
+            np.log(bars.open / previous) / volatility,
+            np.maximum(np.log(bars.high / top), 0.0) / volatility,
+            np.maximum(np.log(bottom / bars.low), 0.0) / volatility,
             np.nan_to_num(np.log(volume / usual_volume), nan=0.0),
         ]
     return np.asarray(np.clip(np.stack(columns, axis=1), -LARGEST, LARGEST), np.float64)
 
 
-def _lagged(series: Series, values: Floats, smooth: Callable[[pd.Series], pd.Series]) -> Floats:
-    """Smooth each asset's values by themselves and hand every bar the result of the bar before it."""
+def _lagged(bars: BarColumns, values: Floats, smooth: Callable[[pd.Series], pd.Series]) -> Floats:
+    """Smooth each asset's values [N] on their own, and give every bar the result of the bar before it."""
     lagged = np.full(len(values), np.nan)
-    starts = np.flatnonzero(series.is_first)
+    starts = np.flatnonzero(bars.is_first)
     for start, end in zip(starts, np.r_[starts[1:], len(values)], strict=True):
         lagged[start + 1 : end] = smooth(pd.Series(values[start : end - 1])).to_numpy()
     return lagged

@@ -69,7 +69,7 @@ def _squared_distance(columns_FN: Points, point_F: Points) -> Points:
 
 
 def _means(points_NF: Points, labels: Labels, centroids_KF: Points) -> Points:
-    """Move centroids to the mean of their points; one without points goes to the worst-served point."""
+    """Move centroids to the mean of their points; one without points goes to the most distant point."""
     num_centroids, num_features = centroids_KF.shape
     counts = np.bincount(labels, minlength=num_centroids)
     sums = [np.bincount(labels, points_NF[:, f], num_centroids) for f in range(num_features)]

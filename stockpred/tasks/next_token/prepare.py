@@ -1,108 +1,88 @@
-"""Prepare a run's bars: source, checks, split, features, tokenizer; everything written or nothing."""
+"""Prepare a universe's bars as tokens: load, check, split, fit the tokenizer, encode, write."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from hpc.base import records
 from hpc.base.errors import UserError
+from hpc.base.records import json_text
 from hpc.run.paths import RunPaths
 from stockpred.config.next_token import NextTokenExperiment
-from stockpred.data import bars as bar_table
-from stockpred.data import quality, splits, universe
-from stockpred.data.bars import Loaded
-from stockpred.data.load import Intake, take_in
-from stockpred.data.prepared import Contents, Settings, write_once
-from stockpred.data.quality import Checked
-from stockpred.tasks.next_token import describe_tokens, features, tokenizer
-from stockpred.tasks.next_token.dataset import Dataset, save_arrays
+from stockpred.data import describe, splits, universe
+from stockpred.data.arrays import Bools, Floats, Ints
+from stockpred.data.load import UniverseBars, load_checked_bars
+from stockpred.data.prepared import Contents, PreparedFiles, SettingsDigest
+from stockpred.data.quality import CheckedBars
+from stockpred.data.splits import SplitRange
+from stockpred.tasks.next_token import features, tokenizer
+from stockpred.tasks.next_token.dataset import ARRAYS, TokenDataset
 from stockpred.tasks.next_token.features import BarFeatures
-from stockpred.tasks.next_token.tokenizer import Tokenizer
-from stockpred.tasks.next_token.windows import Windows
+from stockpred.tasks.next_token.tokenizer import FEATURES, Tokenizer
+from stockpred.tasks.next_token.windows import Windows, scoring_stride
 
-Bools = npt.NDArray[np.bool_]
 STRIDES = frozenset({"stride", "score_stride"})
+"""Settings of ``data`` that prepared bars do not depend on."""
 
 
 @dataclass(frozen=True, eq=False)
-class Prepared:
-    """Everything that ``prepare`` writes, still in memory."""
+class PreparedTokens:
+    """Tokens in memory, with the bars and features they were made from."""
 
-    intake: Intake
+    bars: UniverseBars
     features: BarFeatures
-    token_rows: npt.NDArray[np.int64]
+    token_rows: Ints
     """Rows of the bars that became tokens, in the dataset's order."""
-    dataset: Dataset
-
-    @property
-    def loaded(self) -> Loaded:
-        return self.intake.loaded
-
-    @property
-    def checked(self) -> Checked:
-        return self.intake.checked
+    dataset: TokenDataset
 
 
-def prepare(experiment: NextTokenExperiment, paths: RunPaths, *, guard: Callable[[], None]) -> None:
-    """Write tokenizer.json, asset_info.json, data_info.json, norm_stats.json and ``prepared/``.
+def prepare(
+    experiment: NextTokenExperiment, paths: RunPaths, *, check_lease: Callable[[], None] = lambda: None
+) -> None:
+    """Make sure that the run's prepared files are there and are the right ones.
 
-    Complete prepared bars are verified and used again. Raises UserError for bars that differ from those the
-    run began with, and for bars that cannot be trained on. ``guard`` is called right before anything in the
-    run directory is written or removed, and raises where another attempt holds the run.
+    Complete files are verified and used again. Raises UserError for bars or settings other than those that
+    the run began with, and for bars that cannot be trained on. ``check_lease`` is called right before
+    anything in the run directory is written or removed, and raises where another attempt holds the run.
     """
-    settings = Settings.of(
-        experiment.data,
-        but=STRIDES,
-        tokenizer=experiment.tokenizer.model_dump(mode="json"),
-        context_length=experiment.model.context_length,
+    text_of = _text_of(paths)
+    prepared = PreparedFiles(paths, tuple(text_of), _settings(experiment))
+    if prepared.is_complete():
+        prepared.verify()
+        return
+    built = build(experiment)
+    contents = Contents(
+        bars=built.bars,
+        texts={path: make_text(built) for path, make_text in text_of.items()},
+        data_info=_data_info(experiment, built),
+        arrays={name: getattr(built.dataset, name) for name in ARRAYS},
     )
-    told = frozenset({paths.tokenizer, paths.asset_info, paths.norm_stats})
-    write_once(paths, settings, told, lambda: _contents(experiment, paths), guard)
+    prepared.write(contents, check_lease)
 
 
-def _contents(experiment: NextTokenExperiment, paths: RunPaths) -> Contents:
-    prepared = build(experiment)
-    dataset, intake = prepared.dataset, prepared.intake
-    norm_stats = describe_tokens.norm_stats(dataset, prepared.features)
-    asset_info = describe_tokens.asset_info(intake, dataset)
-    return Contents(
-        intake,
-        told={
-            paths.norm_stats: lambda path: records.write_json(path, norm_stats),
-            paths.asset_info: lambda path: records.write_json(path, asset_info),
-            paths.tokenizer: dataset.tokenizer.save,
-        },
-        data_info=describe_tokens.data_info(
-            experiment, intake, prepared.features, prepared.token_rows, dataset
-        ),
-        save_arrays=lambda directory: save_arrays(dataset, directory),
-    )
-
-
-def build(experiment: NextTokenExperiment) -> Prepared:
-    """Turn a source's bars into a dataset; everything that learns sees training dates only."""
+def build(experiment: NextTokenExperiment) -> PreparedTokens:
+    """Turn a source's bars into tokens; everything that is fitted sees training dates only."""
     assets = universe.read(Path(experiment.data.universe)).restricted_to(experiment.data.symbol)
     context_length = experiment.model.context_length
-    intake = take_in(experiment.data, assets, context_length)
-    checked = intake.checked
+    bars = load_checked_bars(experiment.data, assets, context_length)
     computed = features.compute(
-        checked, experiment.tokenizer.volatility_span, experiment.tokenizer.volume_window
+        bars.checked, experiment.tokenizer.volatility_span, experiment.tokenizer.volume_window
     )
-    is_training = bar_table.times_ns(checked.bars) <= intake.splits["train"].score_end
+    is_training = bars.checked.columns.time <= bars.splits["train"].score_end
     fitted = fit_tokenizer(computed, is_training, experiment)
-    rows = token_rows(checked, computed)
-    dataset = assemble(intake, computed, rows, fitted)
+    follows = _follows_a_usable_bar(bars.checked, computed.is_usable)
+    rows = _token_rows(computed.is_usable, follows)
+    dataset = _tokenise(bars, computed, rows, ~follows[rows], fitted)
     _refuse_too_little(dataset, context_length)
-    return Prepared(intake, computed, rows, dataset)
+    return PreparedTokens(bars, computed, rows, dataset)
 
 
 def fit_tokenizer(computed: BarFeatures, is_training: Bools, experiment: NextTokenExperiment) -> Tokenizer:
-    """Fit the tokenizer on the usable bars among ``is_training``."""
+    """Fit the tokenizer on the usable bars among ``is_training``; raise UserError where there are none."""
     config = experiment.tokenizer
     training = computed.features_NF[computed.is_usable & is_training]
     if not len(training):
@@ -120,48 +100,47 @@ def fit_tokenizer(computed: BarFeatures, is_training: Bools, experiment: NextTok
     )
 
 
-def token_rows(checked: Checked, computed: BarFeatures) -> npt.NDArray[np.int64]:
-    """Return the rows that become tokens: usable bars, but for one that stands alone between breaks."""
-    usable = computed.is_usable
-    follows = _follows(checked, usable)
-    return np.flatnonzero(usable & (follows | np.r_[follows[1:], False]))
+def _follows_a_usable_bar(checked: CheckedBars, is_usable: Bools) -> Bools:
+    """Return which usable bars come right after another usable bar of the same asset."""
+    follows = is_usable & ~checked.columns.is_first
+    follows[1:] &= is_usable[:-1]
+    return follows
 
 
-def _follows(checked: Checked, usable: Bools) -> Bools:
-    """Say which usable bars continue the usable bar before them."""
-    asset = quality.as_series(checked.bars).asset
-    return np.concatenate([[False], usable[1:] & usable[:-1] & (asset[1:] == asset[:-1])])[: len(asset)]
+def _token_rows(is_usable: Bools, follows: Bools) -> Ints:
+    """Return the rows that become tokens: usable bars, except one that stands alone between breaks."""
+    return np.flatnonzero(is_usable & (follows | np.r_[follows[1:], False]))
 
 
-def assemble(
-    intake: Intake, computed: BarFeatures, rows: npt.NDArray[np.int64], fitted: Tokenizer
-) -> Dataset:
-    """Encode the bars in ``rows`` and cut them into segments."""
-    assets, checked = intake.universe, intake.checked
-    symbol = checked.bars["symbol"].to_numpy(dtype=object)[rows]
-    index_of = {name: index for index, name in enumerate(assets.symbols)}
-    starts = np.flatnonzero(~_follows(checked, computed.is_usable)[rows])
-    segment_asset = np.array([index_of[name] for name in symbol[starts]], np.int32)
-    asset_category = np.array([assets.categories.index(asset.category) for asset in assets.assets], np.int32)
-    return Dataset(
+def _tokenise(
+    bars: UniverseBars, computed: BarFeatures, rows: Ints, begins_segment: Bools, fitted: Tokenizer
+) -> TokenDataset:
+    """Encode the bars in ``rows``, and cut them into segments where ``begins_segment`` says so."""
+    columns, categories = bars.checked.columns, bars.universe.categories
+    starts = np.flatnonzero(begins_segment)
+    index_of = {symbol: index for index, symbol in enumerate(bars.universe.symbols)}
+    symbols = bars.checked.bars["symbol"].to_numpy(dtype=object)[rows[starts]]
+    segment_asset = np.array([index_of[symbol] for symbol in symbols], np.int32)
+    asset_category = np.array([categories.index(asset.category) for asset in bars.universe.assets], np.int32)
+    return TokenDataset(
         tokens=fitted.encode(computed.features_NF[rows]).astype(np.uint16),
         segment_start=starts.astype(np.int64),
         segment_length=np.diff(np.r_[starts, len(rows)]).astype(np.int64),
         segment_asset=segment_asset,
         segment_category=asset_category[segment_asset],
-        day=bar_table.times_ns(checked.bars)[rows],
-        close=checked.bars["close"].to_numpy(np.float64)[rows],
+        day=columns.time[rows],
+        close=columns.close[rows],
         volatility=computed.volatility[rows].astype(np.float32),
         close_return=computed.close_return[rows],
-        assets=assets.symbols,
-        categories=assets.categories,
+        assets=bars.universe.symbols,
+        categories=categories,
         asset_category=asset_category,
-        splits=intake.splits,
+        splits=bars.splits,
         tokenizer=fitted,
     )
 
 
-def _refuse_too_little(dataset: Dataset, context_length: int) -> None:
+def _refuse_too_little(dataset: TokenDataset, context_length: int) -> None:
     """Raise UserError where a split has nothing to score, or training no window of full length."""
     for split in splits.NAMES:
         windows = Windows(dataset, split, context_length, context_length)
@@ -176,3 +155,102 @@ def _refuse_too_little(dataset: Dataset, context_length: int) -> None:
                 where="model.context_length",
                 fix="use a smaller model.context_length, or more bars",
             )
+
+
+def _settings(experiment: NextTokenExperiment) -> SettingsDigest:
+    return SettingsDigest.of(
+        experiment.data,
+        without=STRIDES,
+        tokenizer=experiment.tokenizer.model_dump(mode="json"),
+        context_length=experiment.model.context_length,
+    )
+
+
+def _text_of(paths: RunPaths) -> dict[Path, Callable[[PreparedTokens], str]]:
+    """Return every JSON file besides data_info.json, with the function that makes its text."""
+    return {paths.norm_stats: _norm_stats, paths.asset_info: _asset_info, paths.tokenizer: _tokenizer}
+
+
+def _norm_stats(built: PreparedTokens) -> str:
+    """Return the scaling of each feature, and the dates it was fitted on."""
+    fitted, train = built.dataset.tokenizer, built.dataset.splits["train"]
+    return json_text(
+        {
+            "fitted_on": splits.describe(train),
+            "num_bars": int((built.dataset.day <= train.score_end).sum()),
+            "clip": fitted.clip,
+            "features": {
+                name: {"mean": float(mean), "scale": float(scale)}
+                for name, mean, scale in zip(FEATURES, fitted.mean, fitted.scale, strict=True)
+            },
+        }
+    )
+
+
+def _asset_info(built: PreparedTokens) -> str:
+    """Return per asset, in index order, what it is and how many bars and tokens it has."""
+    dataset = built.dataset
+    num_tokens = np.bincount(dataset.segment_asset, dataset.segment_length, len(dataset.assets))
+    assets = [
+        asset | {"num_tokens": int(own)}
+        for asset, own in zip(describe.assets(built.bars), num_tokens, strict=True)
+    ]
+    return json_text({"assets": assets, "categories": list(built.bars.universe.categories)})
+
+
+def _tokenizer(built: PreparedTokens) -> str:
+    return built.dataset.tokenizer.to_json()
+
+
+def _data_info(experiment: NextTokenExperiment, built: PreparedTokens) -> dict[str, Any]:
+    """Return where the bars came from, what was found in them, how they were split and tokenised."""
+    dataset = built.dataset
+    token_features_NF = built.features.features_NF[built.token_rows]
+    return describe.data(experiment.data, built.bars) | {
+        "num_tokens": len(dataset.tokens),
+        "num_segments": len(dataset.segment_start),
+        "not_tokens": _not_tokens(built.bars.checked, built.features, len(dataset.tokens)),
+        "windows": {name: _num_windows(dataset, name, experiment) for name in dataset.splits},
+        "reconstruction": {
+            name: _reconstruction(dataset, token_features_NF, part) for name, part in dataset.splits.items()
+        },
+    }
+
+
+def _not_tokens(checked: CheckedBars, computed: BarFeatures, num_tokens: int) -> dict[str, int]:
+    """Count the bars without a token, by the first reason that applies."""
+    known = np.isfinite(computed.close_return)
+    broken = checked.break_before & ~checked.left_out
+    return {
+        "left_out": int(checked.left_out.sum()),
+        "first_after_a_break": int(broken.sum()),
+        "volatility_not_yet_known": int((known & ~computed.is_usable).sum()),
+        "alone_between_breaks": int(computed.is_usable.sum()) - num_tokens,
+    }
+
+
+def _num_windows(dataset: TokenDataset, split: str, experiment: NextTokenExperiment) -> dict[str, int]:
+    """Count the windows of a split, and the targets that count in them."""
+    context_length, config = experiment.model.context_length, experiment.data
+    stride = config.stride if split == "train" else scoring_stride(context_length, config.score_stride)
+    windows = Windows(dataset, split, context_length, stride)
+    return {"windows": len(windows), "targets": int(windows.num_targets.sum())}
+
+
+def _reconstruction(dataset: TokenDataset, features_NF: Floats, part: SplitRange) -> dict[str, float | int]:
+    """Measure what one token per bar loses on a split's own dates; N as in ``dataset``.
+
+    ``mae`` and ``mse`` in standardised units over all features, the close's error in basis points of return.
+    """
+    rows = np.flatnonzero((dataset.day >= part.score_start) & (dataset.day <= part.score_end))
+    tokens, fitted = dataset.tokens[rows], dataset.tokenizer
+    error = fitted.standardise(features_NF[rows]) - fitted.centroids[tokens]
+    decoded = fitted.close_return_z[tokens] * dataset.volatility[rows]
+    return {
+        "num_bars": len(rows),
+        "mae": float(np.abs(error).mean(dtype=np.float64)),
+        "mse": float(np.square(error).mean(dtype=np.float64)),
+        "close_error_bp": float(1e4 * np.abs(decoded - dataset.close_return[rows]).mean()),
+        "sign_kept": float((np.sign(decoded) == np.sign(dataset.close_return[rows])).mean()),
+        "tokens_used": len(np.unique(tokens)),
+    }

@@ -7,19 +7,20 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
-from stockpred.data.epochs import Ints, Passes
-from stockpred.tasks.next_token.dataset import Dataset
+from stockpred.data.arrays import Ints
+from stockpred.data.epochs import ShuffledEpochs
+from stockpred.tasks.next_token.dataset import TokenDataset
 from stockpred.tasks.next_token.windows import Windows, scoring_stride
 
 Batch = dict[str, torch.Tensor]
 
 
 class WindowStream:
-    """Training windows in fresh order each pass, and the windows of the scoring splits once each."""
+    """Training windows in a new order each epoch, and the windows of the scoring splits once each."""
 
     def __init__(
         self,
-        dataset: Dataset,
+        dataset: TokenDataset,
         *,
         context_length: int,
         stride: int,
@@ -33,11 +34,11 @@ class WindowStream:
         self._train = Windows(dataset, "train", context_length, stride)
         self._num_targets = self._train.num_targets
         self._scored: dict[str, Windows] = {}
-        self._passes = Passes(len(self._train), seed)
+        self._epochs = ShuffledEpochs(len(self._train), seed)
 
     @property
     def num_samples(self) -> int:
-        """Training windows in one pass."""
+        """Training windows in one epoch."""
         return len(self._train)
 
     def batch(self, step: int, part: int, num_parts: int, part_size: int) -> Batch:
@@ -47,7 +48,7 @@ class WindowStream:
         global batch.
         """
         size = num_parts * part_size
-        samples = self._passes.samples(step * size, size)
+        samples = self._epochs.samples(step * size, size)
         own = samples[part * part_size : (part + 1) * part_size]
         loss_weight = torch.tensor(float(self._num_targets[samples].sum() / num_parts))
         return _tensors(self._train, own) | {"loss_weight": loss_weight}

@@ -15,7 +15,7 @@ from stockpred.data import universe
 from stockpred.learners.language_model import LanguageModel
 from stockpred.report.format import parameter_count
 from stockpred.score.metrics import EvaluatedModel
-from stockpred.tasks.next_token.dataset import Dataset, load
+from stockpred.tasks.next_token.dataset import TokenDataset, load
 from stockpred.tasks.next_token.evaluate import evaluate_test
 from stockpred.tasks.next_token.stream import WindowStream
 from stockpred.tasks.next_token.tokenizer import FEATURES
@@ -25,15 +25,15 @@ from stockpred.train.learner import num_parameters, to_device
 
 
 def prepare(
-    experiment: NextTokenExperiment, paths: RunPaths, *, guard: Callable[[], None] = lambda: None
+    experiment: NextTokenExperiment, paths: RunPaths, *, check_lease: Callable[[], None] = lambda: None
 ) -> None:
     """Make the run's bars ready as tokens; on rank 0."""
     from stockpred.tasks.next_token.prepare import prepare as write  # pandas: only rank 0 pays for it
 
-    write(experiment, paths, guard=guard)
+    write(experiment, paths, check_lease=check_lease)
 
 
-def build(experiment: NextTokenExperiment, bars: Dataset) -> LanguageModel:
+def build(experiment: NextTokenExperiment, bars: TokenDataset) -> LanguageModel:
     """Return the learner with a new model; its weights depend on ``training.seed`` alone."""
     torch.manual_seed(random_key(experiment.training.seed, "weights"))
     model = registry.load(MODELS, experiment.model.name, where="model.name").build(

@@ -1,7 +1,7 @@
 """One bar, one token: the nearest of ``vocab_size`` typical candles, found by k-means on training bars.
 
-Shape suffixes: N bars, K tokens, F features (see features.py). Centroids live in standardised units: features
-minus mean over scale, cut at +-clip. The file is JSON; every float survives the round trip bit for bit.
+Shape suffixes: N bars, K tokens, F features (see features.py). Centroids are in standardised units:
+(features - mean) / scale, cut at +-clip. The file is JSON and keeps every bit of every float.
 """
 
 from __future__ import annotations
@@ -16,21 +16,19 @@ import numpy.typing as npt
 
 from hpc.base import records
 from hpc.base.errors import UserError
+from stockpred.data.arrays import Floats
 from stockpred.tasks.next_token import kmeans
-
-Floats = npt.NDArray[np.float64]
 
 FEATURES = ("close_return", "open_gap", "upper_wick", "lower_wick", "volume")
 NEVER_NEGATIVE = ("upper_wick", "lower_wick")
 FORMAT = 1
-SCALE_FLOOR = (
-    0.05  # where opens equal the close before, the gap is rounding noise and must not fill the codebook
-)
+SCALE_FLOOR = 0.05
+"""Where opens equal the close before, the gap is rounding noise, which must not fill the codebook."""
 
 
 @dataclass(frozen=True, eq=False)
 class Tokenizer:
-    """The codebook and the scaling; all of it learnt from training bars."""
+    """The codebook and the scaling, both fitted on training bars."""
 
     centroids: npt.NDArray[np.float32]
     """[K, F] in standardised units."""
@@ -65,8 +63,9 @@ class Tokenizer:
             features[..., column] = np.maximum(features[..., column], 0.0)
         return features
 
-    def save(self, path: Path) -> None:
-        records.write_text(path, json.dumps(self._content(), allow_nan=False) + "\n")
+    def to_json(self) -> str:
+        """Return the text from which ``load`` reads the same tokenizer, bit for bit."""
+        return json.dumps(self._content(), allow_nan=False) + "\n"
 
     @classmethod
     def load(cls, path: Path) -> Tokenizer:

@@ -1,4 +1,4 @@
-"""Fixed-length samples of a split: T tokens, the T tokens that follow them, and which of those count.
+"""Samples of fixed length: T tokens, the T tokens that follow them, and which of those targets count.
 
 Shape suffixes: B samples, T context_length, W windows. A window never leaves its segment, nor the bars that
 its split may read. Short runs are padded at the right and masked.
@@ -11,15 +11,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from stockpred.tasks.next_token.dataset import Dataset
-
-Ints = npt.NDArray[np.int64]
+from stockpred.data.arrays import Ints
+from stockpred.tasks.next_token.dataset import TokenDataset
 
 
 def scoring_stride(context_length: int, asked: int | None) -> int:
     """Return how many targets the windows of validation and test advance by; ``asked`` is data.score_stride.
 
-    It has nothing to do with training's: it only says how much context a scored bar has.
+    It is independent of training's stride, and decides how much context a scored bar has at least.
     """
     return asked or max(context_length // 4, 1)
 
@@ -32,7 +31,7 @@ class Windows:
     sees as far back as the split allows: a target has T - stride + 1 bars before it, or all there are.
     """
 
-    def __init__(self, dataset: Dataset, split: str, context_length: int, stride: int) -> None:
+    def __init__(self, dataset: TokenDataset, split: str, context_length: int, stride: int) -> None:
         self.dataset = dataset
         self.split = split
         self.context_length = context_length
@@ -81,7 +80,7 @@ Runs = tuple[Ints, Ints, Ints]
 """Per run of bars that a split may read: first bar, first target, one past the last bar."""
 
 
-def _runs(dataset: Dataset, split: str) -> Runs:
+def _runs(dataset: TokenDataset, split: str) -> Runs:
     bounds = dataset.splits[split]
     day = np.asarray(dataset.day)
     begin, target, end = [], [], []

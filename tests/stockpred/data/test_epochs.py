@@ -6,11 +6,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from stockpred.data.epochs import Passes
+from stockpred.data.epochs import ShuffledEpochs
 
 
 def test_each_pass_holds_every_sample_once_in_another_order() -> None:
-    passes = Passes(num_samples=7, seed=3)
+    passes = ShuffledEpochs(num_samples=7, seed=3)
     places = passes.samples(0, 70).reshape(10, 7)
     assert all(sorted(one) == list(range(7)) for one in places)
     assert len({tuple(one) for one in places}) == 10
@@ -18,13 +18,13 @@ def test_each_pass_holds_every_sample_once_in_another_order() -> None:
 
 def test_the_order_of_a_pass_is_numpys_permutation_of_seed_and_number() -> None:
     expected = np.random.default_rng([3, 4]).permutation(11)
-    np.testing.assert_array_equal(Passes(num_samples=11, seed=3).samples(44, 11), expected)
+    np.testing.assert_array_equal(ShuffledEpochs(num_samples=11, seed=3).samples(44, 11), expected)
 
 
 def test_threads_that_ask_far_apart_get_what_one_asker_gets() -> None:
-    alone = Passes(num_samples=5, seed=1)
-    expected = [Passes(5, 1).samples(7 * step, 7) for step in range(400)]
-    shared = Passes(num_samples=5, seed=1)
+    alone = ShuffledEpochs(num_samples=5, seed=1)
+    expected = [ShuffledEpochs(5, 1).samples(7 * step, 7) for step in range(400)]
+    shared = ShuffledEpochs(num_samples=5, seed=1)
     asked = np.random.default_rng(0).permutation(400)
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(lambda step: shared.samples(7 * int(step), 7), asked))

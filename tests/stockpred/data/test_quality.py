@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from stockpred.data import bars as bar_table
 from stockpred.data import quality, universe
-from stockpred.data.quality import Checked
+from stockpred.data.quality import CheckedBars
 from stockpred.data.sources import files
 
 MakeBars = Callable[..., pd.DataFrame]
@@ -21,11 +21,11 @@ PRICES = list(bar_table.PRICES)
 AT = 100
 
 
-def _check(bars: pd.DataFrame, max_hole_sessions: int = 5) -> Checked:
+def _check(bars: pd.DataFrame, max_hole_sessions: int = 5) -> CheckedBars:
     return quality.check(bars, dict.fromkeys(bars["symbol"], "us_equity"), max_hole_sessions)
 
 
-def _found(checked: Checked, check: str) -> list[int]:
+def _found(checked: CheckedBars, check: str) -> list[int]:
     times = checked.findings.loc[checked.findings["check"] == check, "time"]
     return checked.bars.index[checked.bars["time"].isin(times)].tolist()
 
@@ -207,7 +207,7 @@ def test_a_unit_flip_in_the_last_bar_is_left_out(make_bars: MakeBars) -> None:
 
 
 @pytest.fixture(scope="module")
-def market(real_bars: Path) -> tuple[Any, Checked]:
+def market(real_bars: Path) -> tuple[Any, CheckedBars]:
     cases = Path(__file__).resolve().parents[3] / "cases"
     assets = universe.read(cases / "full_market" / "universe.csv")
     loaded = files.load(SimpleNamespace(dir=str(real_bars)), assets)  # type: ignore[arg-type]
@@ -215,7 +215,7 @@ def market(real_bars: Path) -> tuple[Any, Checked]:
     return loaded, quality.check(loaded.bars, category_of, 5)
 
 
-def _is_left_out(checked: Checked, symbol: str, day: str) -> bool:
+def _is_left_out(checked: CheckedBars, symbol: str, day: str) -> bool:
     row = (checked.bars["symbol"] == symbol) & (checked.bars["time"] == pd.Timestamp(day, tz="UTC"))
     assert row.sum() == 1
     return bool(checked.left_out[row.to_numpy()][0])

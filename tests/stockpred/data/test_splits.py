@@ -36,6 +36,6 @@ def test_parts_never_share_a_day_and_each_gap_is_one_context(
     assert scored / 3 + 1 == pytest.approx(fractions[0] * (num_days - 2 * context), abs=1)
 
 
-def test_too_few_dates_are_told() -> None:
+def test_too_few_dates_are_reported() -> None:
     with pytest.raises(UserError, match="100 dates are too few: two gaps of 64"):
         splits.cut(np.arange(100), (0.7, 0.15, 0.15), 64)

@@ -11,12 +11,15 @@ from hpc.base.errors import UserError
 from stockpred.data import store
 
 
-def _fill(text: str) -> Callable[[Path], None]:
-    return lambda directory: (directory / "a.txt").write_text(text) and None
+def _write(
+    directory: Path, text: str, *, check_lease: Callable[[], None] = lambda: None, **made_from: int
+) -> None:
+    with store.replacing(directory, made_from, check_lease) as aside:
+        (aside / "a.txt").write_text(text)
 
 
 def test_the_manifest_tells_size_hash_and_origin(tmp_path: Path) -> None:
-    store.write(tmp_path / "prepared", _fill("bars"), {"seed": 1})
+    _write(tmp_path / "prepared", "bars", seed=1)
     manifest = store.verify(tmp_path / "prepared")
     assert manifest["files"] == {"a.txt": {"bytes": 4, "sha256": hashlib.sha256(b"bars").hexdigest()}}
     assert manifest["made_from"] == {"seed": 1}
@@ -25,14 +28,15 @@ def test_the_manifest_tells_size_hash_and_origin(tmp_path: Path) -> None:
 
 
 def test_a_failure_leaves_what_was_there_and_nothing_else(tmp_path: Path) -> None:
-    store.write(tmp_path / "prepared", _fill("old"), {})
+    _write(tmp_path / "prepared", "old")
 
-    def break_off(directory: Path) -> None:
-        (directory / "a.txt").write_text("new")
-        raise KeyboardInterrupt
+    def break_off() -> None:
+        with store.replacing(tmp_path / "prepared", {}, lambda: None) as aside:
+            (aside / "a.txt").write_text("new")
+            raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        store.write(tmp_path / "prepared", break_off, {})
+        break_off()
     assert (tmp_path / "prepared" / "a.txt").read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["prepared"]
     store.verify(tmp_path / "prepared")
@@ -40,7 +44,7 @@ def test_a_failure_leaves_what_was_there_and_nothing_else(tmp_path: Path) -> Non
 
 def test_a_new_store_takes_the_place_of_the_old(tmp_path: Path) -> None:
     for text in ("old", "new"):
-        store.write(tmp_path / "prepared", _fill(text), {})
+        _write(tmp_path / "prepared", text)
     assert (tmp_path / "prepared" / "a.txt").read_text() == "new"
 
 
@@ -51,7 +55,7 @@ def test_a_directory_without_manifest_is_not_complete(tmp_path: Path) -> None:
 
 
 def test_a_missing_file_is_found(tmp_path: Path) -> None:
-    store.write(tmp_path / "prepared", _fill("bars"), {})
+    _write(tmp_path / "prepared", "bars")
     (tmp_path / "prepared" / "a.txt").unlink()
     with pytest.raises(UserError, match="changed after"):
         store.verify(tmp_path / "prepared")
@@ -60,20 +64,20 @@ def test_a_missing_file_is_found(tmp_path: Path) -> None:
 def test_where_nothing_can_be_written_it_says_so(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot be written: Not a directory") as caught:
-        store.write(tmp_path / "file" / "prepared", _fill("bars"), {})
+        _write(tmp_path / "file" / "prepared", "bars")
     assert caught.value.where == str(tmp_path / "file" / "prepared")
     assert caught.value.fix
 
 
 def test_who_lost_the_run_meanwhile_leaves_the_other_ones_store(tmp_path: Path) -> None:
-    store.write(tmp_path / "prepared", _fill("of the live attempt"), {})
+    _write(tmp_path / "prepared", "of the live attempt")
     calls = iter([None, UserError("another attempt holds this run")])
 
-    def guard() -> None:
+    def check_lease() -> None:
         if (refusal := next(calls)) is not None:
             raise refusal
 
     with pytest.raises(UserError, match="another attempt"):
-        store.write(tmp_path / "prepared", _fill("of a zombie"), {}, guard)
+        _write(tmp_path / "prepared", "of a zombie", check_lease=check_lease)
     assert (tmp_path / "prepared" / "a.txt").read_text() == "of the live attempt"
     assert [path.name for path in tmp_path.iterdir()] == ["prepared"]

@@ -19,7 +19,7 @@ def test_tickers_stay_text(write_universe: WriteUniverse) -> None:
     assert read.symbols == tickers
 
 
-def test_every_mistake_is_told_with_its_line(write_universe: WriteUniverse) -> None:
+def test_every_mistake_is_reported_with_its_line(write_universe: WriteUniverse) -> None:
     path = write_universe("A,a,crypto,,,", "A,b,crypto,,,", ",c,crypto,,,", "D,d,Big Cap,,,", "E,e")
     with pytest.raises(UserError) as caught:
         universe.read(path)
@@ -28,7 +28,7 @@ def test_every_mistake_is_told_with_its_line(write_universe: WriteUniverse) -> N
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
         ("", "is empty"),
         ("symbol,name,category\n", "no assets"),
@@ -37,14 +37,14 @@ def test_every_mistake_is_told_with_its_line(write_universe: WriteUniverse) -> N
         ("symbol,name,category\nA,\xff\x00,crypto\n", "not a CSV"),
     ],
 )
-def test_a_file_that_is_no_universe_is_refused(tmp_path: Path, content: str, told: str) -> None:
+def test_a_file_that_is_no_universe_is_refused(tmp_path: Path, content: str, message: str) -> None:
     path = tmp_path / "universe.csv"
     path.write_bytes(content.encode("latin-1"))
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=message):
         universe.read(path)
 
 
-def test_a_missing_file_is_told(tmp_path: Path) -> None:
+def test_a_missing_file_is_reported(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no universe file"):
         universe.read(tmp_path / "none.csv")
 

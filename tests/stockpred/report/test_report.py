@@ -24,10 +24,10 @@ from stockpred.report.format import parameter_count, signed, significant
 from stockpred.score.metrics import Estimate, EvaluatedModel
 from stockpred.tasks.next_token import evaluate as evaluate
 from stockpred.tasks.next_token import report
-from stockpred.tasks.next_token.dataset import Dataset
+from stockpred.tasks.next_token.dataset import TokenDataset
 from stockpred.tasks.next_token.results import NextTokenResults
 
-MakeMarket = Callable[..., Dataset]
+MakeMarket = Callable[..., TokenDataset]
 VOID = {"meta", "br", "hr", "img", "link", "input"}
 
 
@@ -72,7 +72,7 @@ class Page(HTMLParser):
         return " ".join(" ".join(self.text).split())
 
 
-def fill(paths: RunPaths, market: Dataset) -> NextTokenResults:
+def fill(paths: RunPaths, market: TokenDataset) -> NextTokenResults:
     """Write what a finished run of three attempts leaves behind."""
     table = torch.log_softmax(torch.from_numpy(np.random.default_rng(0).normal(0, 0.1, (16, 16))), -1)
     found = evaluate.evaluate_test(
@@ -93,7 +93,7 @@ def fill(paths: RunPaths, market: Dataset) -> NextTokenResults:
         paths.provenance, {"commit": "c0ffee", "python": "3.11.2", "packages": {"torch": "2.13"}}
     )
     paths.config.write_text("task: {name: next_token}\nname: <&$> 000660\n")
-    market.tokenizer.save(paths.tokenizer)
+    paths.tokenizer.write_text(market.tokenizer.to_json())
     curves.write_training_log(paths)
     return found
 

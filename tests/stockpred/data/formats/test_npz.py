@@ -14,14 +14,12 @@ import pytest
 
 from hpc.base import records
 from hpc.base.errors import UserError
-from hpc.plan import preflight
 from hpc.run.paths import RunPaths
 from stockpred.config.next_token import NextTokenExperiment
 from stockpred.data import bars as bar_table
 from stockpred.data import quality, store, universe
-from stockpred.data.bars import Loaded
+from stockpred.data.bars import SourceBars
 from stockpred.data.export import export_npz
-from stockpred.data.formats import tables
 from stockpred.data.sources import files
 from stockpred.tasks.next_token import prepare
 
@@ -54,10 +52,10 @@ def saved(content: dict[str, Any], **options: Any) -> bytes:
 
 
 @pytest.fixture
-def load(tmp_path: Path, write_universe: WriteUniverse) -> Callable[..., Loaded]:
+def load(tmp_path: Path, write_universe: WriteUniverse) -> Callable[..., SourceBars]:
     """Write files into a folder and load asset A (or those named) from it."""
 
-    def write_and_load(contents: dict[str, bytes], *rows: str) -> Loaded:
+    def write_and_load(contents: dict[str, bytes], *rows: str) -> SourceBars:
         for name, content in contents.items():
             path = tmp_path / "bars" / name
             path.parent.mkdir(exist_ok=True)
@@ -82,37 +80,37 @@ def load(tmp_path: Path, write_universe: WriteUniverse) -> Callable[..., Loaded]
     ],
     ids=["ns", "days", "us", "int64", "uint64", "text", "bytes", "ISO in UTC"],
 )
-def test_a_file_of_numpy_holds_the_same_bars_as_a_csv(load: Callable[..., Loaded], time: Any) -> None:
+def test_a_file_of_numpy_holds_the_same_bars_as_a_csv(load: Callable[..., SourceBars], time: Any) -> None:
     from_csv = load({"A.csv": CSV.encode()}).bars
     from_npz = load({"B.npz": saved(arrays(time=time))}, "B,b,us_equity,,,").bars
 
     pd.testing.assert_frame_equal(from_npz.drop(columns="symbol"), from_csv.drop(columns="symbol"))
 
 
-def test_whole_numbers_and_float32_are_numbers(load: Callable[..., Loaded]) -> None:
+def test_whole_numbers_and_float32_are_numbers(load: Callable[..., SourceBars]) -> None:
     content = arrays(close=np.array([11, 12, 13]), volume=np.array([1, 2, 3], np.float32))
     bars = load({"A.npz": saved(content)}).bars
     assert bars["close"].tolist() == [11.0, 12.0, 13.0]
     assert bars["volume"].tolist() == [1.0, 2.0, 3.0]
 
 
-def test_the_symbol_inside_wins_over_the_files_name(load: Callable[..., Loaded]) -> None:
+def test_the_symbol_inside_wins_over_the_files_name(load: Callable[..., SourceBars]) -> None:
     inside = saved(arrays(symbol=np.array("^GSPC")))
     loaded = load({"index.npz": inside, "A.npz": saved(arrays(close=np.full(3, 11.5)))}, "^GSPC,i,index,,,")
     assert loaded.bars["close"].tolist() == [11.0, 12.0, 13.0]
     assert [Path(path).name for path in loaded.origin["files"]] == ["index.npz"]
 
 
-def test_prices_follow_the_adjusted_close(load: Callable[..., Loaded]) -> None:
+def test_prices_follow_the_adjusted_close(load: Callable[..., SourceBars]) -> None:
     bars = load({"A.npz": saved(arrays(adj_close=np.array([5.5, 6.0, 6.5])))}).bars
     np.testing.assert_allclose(bars["high"], [6.0, 6.5, 7.0])
 
 
-def test_a_volume_may_be_absent(load: Callable[..., Loaded]) -> None:
+def test_a_volume_may_be_absent(load: Callable[..., SourceBars]) -> None:
     assert load({"A.npz": saved(arrays(volume=None))}).bars["volume"].isna().all()
 
 
-def test_closes_only_are_kept_by_the_checks_and_told(load: Callable[..., Loaded]) -> None:
+def test_closes_only_are_kept_by_the_checks_and_reported(load: Callable[..., SourceBars]) -> None:
     loaded = load({"A.npz": saved({name: arrays()[name] for name in ("time", "close")})})
     checked = quality.check(loaded.bars, {"A": "index"}, max_hole_sessions=5)
     assert not checked.left_out.any()
@@ -124,18 +122,18 @@ def test_closes_only_are_kept_by_the_checks_and_told(load: Callable[..., Loaded]
     assert finding["action"] == "open, high and low set to the close"
 
 
-def test_candles_are_not_told_to_be_closes(load: Callable[..., Loaded]) -> None:
+def test_candles_are_not_reported_as_closes(load: Callable[..., SourceBars]) -> None:
     assert load({"A.npz": saved(arrays())}).findings.empty
 
 
-def test_an_unknown_close_is_left_out_and_told_as_in_a_csv(load: Callable[..., Loaded]) -> None:
+def test_an_unknown_close_is_left_out_and_reported_as_in_a_csv(load: Callable[..., SourceBars]) -> None:
     bars = load({"A.npz": saved(arrays(close=np.array([11.0, np.nan, 13.0])))}).bars
     checked = quality.check(bars, {"A": "us_equity"}, max_hole_sessions=5)
     assert checked.left_out.tolist() == [False, True, False]
     assert checked.findings["check"].tolist() == ["price_unknown"]
 
 
-def test_repeated_times_are_mended_and_told(load: Callable[..., Loaded]) -> None:
+def test_repeated_times_are_mended_and_reported(load: Callable[..., SourceBars]) -> None:
     loaded = load({"A.npz": saved(arrays(time=np.array([DAYS[0], DAYS[1], DAYS[1]], "datetime64[D]")))})
     assert loaded.bars["close"].tolist() == [11.0, 13.0]
     assert loaded.findings["check"].tolist() == ["conflicting_duplicate"]
@@ -182,19 +180,19 @@ WRONG = {
 
 @pytest.mark.parametrize("fault", WRONG)
 def test_what_is_wrong_is_one_error_with_the_file_and_the_fix(
-    load: Callable[..., Loaded], tmp_path: Path, fault: str
+    load: Callable[..., SourceBars], tmp_path: Path, fault: str
 ) -> None:
-    content, told = WRONG[fault]
+    content, message = WRONG[fault]
     with pytest.raises(UserError) as caught:
         load({"A.npz": saved(content)})
-    assert told in str(caught.value)
+    assert message in str(caught.value)
     assert str(caught.value).startswith(str(tmp_path / "bars" / "A.npz"))
     assert caught.value.exit_code != 0
-    if "row " not in told:
+    if "row " not in message:
         assert caught.value.fix
 
 
-def test_the_unit_of_time_is_named_where_it_is_wrong(load: Callable[..., Loaded]) -> None:
+def test_the_unit_of_time_is_named_where_it_is_wrong(load: Callable[..., SourceBars]) -> None:
     with pytest.raises(UserError) as caught:
         load({"A.npz": saved(arrays(time=SECONDS))})
     assert "int64 nanoseconds since 1970 UTC (seconds * 10**9)" in str(caught.value.fix)
@@ -225,7 +223,7 @@ def _npy() -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
         (b"", "it is empty"),
         (CSV.encode(), "it is not an .npz file"),
@@ -237,16 +235,16 @@ def _npy() -> bytes:
     ],
     ids=["empty", "a CSV", "a pickle", "an npy", "half", "all but a byte", "a short array"],
 )
-def test_a_file_that_is_no_npz_or_not_whole_is_told(
-    load: Callable[..., Loaded], tmp_path: Path, content: bytes, told: str
+def test_a_file_that_is_no_npz_or_not_whole_is_reported(
+    load: Callable[..., SourceBars], tmp_path: Path, content: bytes, message: str
 ) -> None:
-    with pytest.raises(UserError, match=told) as caught:
+    with pytest.raises(UserError, match=message) as caught:
         load({"A.npz": content})
     assert caught.value.where == str(tmp_path / "bars" / "A.npz")
     assert caught.value.fix
 
 
-def test_a_changed_byte_is_noticed(load: Callable[..., Loaded]) -> None:
+def test_a_changed_byte_is_noticed(load: Callable[..., SourceBars]) -> None:
     with pytest.raises(UserError, match="damaged or cut short"):
         load({"A.npz": _corrupt()})
 
@@ -262,7 +260,7 @@ class Trap:
 
 
 @pytest.mark.parametrize("key", ["close", "symbol", "extra"])
-def test_nothing_is_ever_unpickled(load: Callable[..., Loaded], tmp_path: Path, key: str) -> None:
+def test_nothing_is_ever_unpickled(load: Callable[..., SourceBars], tmp_path: Path, key: str) -> None:
     mark = tmp_path / "ran"
     trap = np.array([Trap(mark)] * 3, dtype=object)
     content = saved(arrays(**{key: trap}), allow_pickle=True)
@@ -279,18 +277,14 @@ def test_nothing_is_ever_unpickled(load: Callable[..., Loaded], tmp_path: Path, 
     assert not mark.exists()
 
 
-def test_an_npz_of_something_else_is_left_aside(load: Callable[..., Loaded]) -> None:
+def test_an_npz_of_something_else_is_left_aside(load: Callable[..., SourceBars]) -> None:
     loaded = load({"A.npz": saved(arrays()), "weights.npz": saved({"w": np.ones(3)}), "cut.npz": WHOLE[:99]})
     aside = {Path(path).name: why for path, why in loaded.origin["left_aside"].items()}
     assert "it has no time, close" in aside["weights.npz"]
     assert "damaged" in aside["cut.npz"]
 
 
-def test_the_checks_before_a_submit_know_the_endings_that_are_read() -> None:
-    assert set(preflight.BAR_FILES) == set(tables.ENDINGS)
-
-
-def _export(load_from: Path, assets: Path, out: Path) -> Loaded:
+def _export(load_from: Path, assets: Path, out: Path) -> SourceBars:
     list(export_npz(assets, str(load_from), out))
     return files.load_from(str(out), universe.read(assets))
 
@@ -328,7 +322,7 @@ def test_bars_of_1970_and_before_1900_come_back(
 
 
 def test_closes_only_come_back_as_closes_only(
-    tmp_path: Path, load: Callable[..., Loaded], write_universe: WriteUniverse
+    tmp_path: Path, load: Callable[..., SourceBars], write_universe: WriteUniverse
 ) -> None:
     original = load({"A.npz": saved({name: arrays()[name] for name in ("time", "close")})})
 
@@ -358,7 +352,7 @@ def test_what_is_exported_is_what_numpy_reads_and_pandas_holds(
 
 
 def test_equal_bars_give_equal_bytes(
-    tmp_path: Path, load: Callable[..., Loaded], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, load: Callable[..., SourceBars], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     load({"A.npz": WHOLE})
     assets, source = tmp_path / "universe.csv", str(tmp_path / "bars")

@@ -14,7 +14,7 @@ import pytest
 from hpc.base.errors import UserError
 from stockpred.data import bars as bar_table
 from stockpred.data import universe
-from stockpred.data.bars import Loaded
+from stockpred.data.bars import SourceBars
 from stockpred.data.sources import files
 
 WriteUniverse = Callable[..., Path]
@@ -23,10 +23,10 @@ PLAIN = "Date,Open,High,Low,Close,Volume\n2024-01-02,10,12,9,11,100\n2024-01-03,
 
 
 @pytest.fixture
-def load(tmp_path: Path, write_universe: WriteUniverse) -> Callable[..., Loaded]:
+def load(tmp_path: Path, write_universe: WriteUniverse) -> Callable[..., SourceBars]:
     """Write files into a folder and load asset A (or those named) from it."""
 
-    def write_and_load(contents: dict[str, str | bytes], *rows: str, only: str | None = None) -> Loaded:
+    def write_and_load(contents: dict[str, str | bytes], *rows: str, only: str | None = None) -> SourceBars:
         folder = tmp_path / "bars"
         folder.mkdir(exist_ok=True)
         for name, content in contents.items():
@@ -43,7 +43,7 @@ def _config(folder: Path | None) -> Any:
     return SimpleNamespace(dir=None if folder is None else str(folder))
 
 
-def _dates(loaded: Loaded) -> list[str]:
+def _dates(loaded: SourceBars) -> list[str]:
     return list(loaded.bars["time"].dt.strftime("%Y-%m-%d %H:%M"))
 
 
@@ -73,7 +73,7 @@ def _dates(loaded: Loaded) -> list[str]:
         "A,2024-01-03,11,13,10,12,200\n",
     ],
 )
-def test_many_ways_of_writing_mean_the_same_bars(load: Callable[..., Loaded], content: str) -> None:
+def test_many_ways_of_writing_mean_the_same_bars(load: Callable[..., SourceBars], content: str) -> None:
     loaded = load({"A.csv": content})
     assert list(loaded.bars.columns) == list(bar_table.COLUMNS)
     assert _dates(loaded) == ["2024-01-02 00:00", "2024-01-03 00:00"]
@@ -81,7 +81,7 @@ def test_many_ways_of_writing_mean_the_same_bars(load: Callable[..., Loaded], co
     np.testing.assert_array_equal(loaded.bars[["open", "high", "low", "close", "volume"]], expected)
 
 
-def test_month_first_dates_and_thousands_are_understood(load: Callable[..., Loaded]) -> None:
+def test_month_first_dates_and_thousands_are_understood(load: Callable[..., SourceBars]) -> None:
     content = (
         'Date,Open,High,Low,Close,Volume\n01/30/2024,"1,000.5",1200,900,"1,100",-\n01/31/2024,1,1,1,1,""\n'
     )
@@ -91,13 +91,13 @@ def test_month_first_dates_and_thousands_are_understood(load: Callable[..., Load
     assert loaded.bars["volume"].isna().all()
 
 
-def test_intraday_times_become_utc(load: Callable[..., Loaded]) -> None:
+def test_intraday_times_become_utc(load: Callable[..., SourceBars]) -> None:
     rows = "\n".join(f"2024-01-02 09:{minute}:00-05:00,1,1,1,1,1" for minute in (30, 31, 32))
     assert _dates(load({"A.csv": f"Datetime,Open,High,Low,Close,Volume\n{rows}\n"}))[0] == "2024-01-02 14:30"
 
 
 @pytest.mark.parametrize("name", ["A.parquet", "table.parquet", "A.csv.gz"])
-def test_parquet_and_gzip_are_read(load: Callable[..., Loaded], tmp_path: Path, name: str) -> None:
+def test_parquet_and_gzip_are_read(load: Callable[..., SourceBars], tmp_path: Path, name: str) -> None:
     frame = pd.DataFrame(
         {"date": pd.to_datetime(["2024-01-02", "2024-01-03"]), "open": [10.0, 11], "high": [12.0, 13]}
         | {"low": [9.0, 10], "close": [11.0, 12], "volume": [100, 200]}
@@ -112,7 +112,7 @@ def test_parquet_and_gzip_are_read(load: Callable[..., Loaded], tmp_path: Path, 
     assert load({name: made.read_bytes()}).bars["close"].tolist() == [11.0, 12.0]
 
 
-def test_other_files_are_left_aside_and_listed(load: Callable[..., Loaded]) -> None:
+def test_other_files_are_left_aside_and_listed(load: Callable[..., SourceBars]) -> None:
     loaded = load(
         {
             "A.csv": PLAIN, "B.csv": PLAIN, "notes.md": "hi", "cases.csv": "asset,case\nA,full\n",
@@ -128,7 +128,7 @@ def test_other_files_are_left_aside_and_listed(load: Callable[..., Loaded]) -> N
 
 
 def test_the_files_name_wins_over_the_symbol_and_the_fuller_table_over_the_smaller(
-    load: Callable[..., Loaded],
+    load: Callable[..., SourceBars],
 ) -> None:
     long = "symbol,date,open,high,low,close,volume\nAUSD,2024-01-02,5,5,5,5,5\nB,2024-01-02,6,6,6,6,6\n"
     loaded = load(
@@ -138,7 +138,7 @@ def test_the_files_name_wins_over_the_symbol_and_the_fuller_table_over_the_small
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
         (PLAIN + "2024-01-04,1,2,x,2,3\n", ":4: 'x' in column 'Low' is not a usable number"),
         (PLAIN + "\n2024-01-04,1,2,1.2.3,2,3\n", ":5: '1.2.3'"),
@@ -153,13 +153,13 @@ def test_the_files_name_wins_over_the_symbol_and_the_fuller_table_over_the_small
         ("Date,Open,High\n2024-01-02,1,2\n", "no column for low, close"),
     ],
 )
-def test_what_cannot_be_read_is_told_with_file_and_line(
-    load: Callable[..., Loaded], content: str, told: str
+def test_what_cannot_be_read_is_reported_with_file_and_line(
+    load: Callable[..., SourceBars], content: str, message: str
 ) -> None:
     with pytest.raises(UserError) as caught:
         load({"A.csv": content})
     assert "A.csv" in str(caught.value)
-    assert told in str(caught.value)
+    assert message in str(caught.value)
 
 
 MANY = PLAIN[: PLAIN.index("\n") + 1] + "".join(
@@ -211,8 +211,8 @@ def _broken_parquet(is_long: bool = False) -> bytes:
         "broken long Parquet",
     ],
 )
-def test_a_damaged_file_is_told_with_its_path(
-    load: Callable[..., Loaded], tmp_path: Path, name: str, content: bytes
+def test_a_damaged_file_is_reported_with_its_path(
+    load: Callable[..., SourceBars], tmp_path: Path, name: str, content: bytes
 ) -> None:
     with pytest.raises(UserError, match="cannot be read") as caught:
         load({name: content})
@@ -223,18 +223,18 @@ def test_a_damaged_file_is_told_with_its_path(
 RAGGED = "symbol,date,open,high,low,close,volume\nB,2024-01-02,6,6,6,6,6\nB,2024-01-03,6,6\n"
 
 
-def test_a_ragged_table_that_nobody_needs_is_left_aside(load: Callable[..., Loaded]) -> None:
+def test_a_ragged_table_that_nobody_needs_is_left_aside(load: Callable[..., SourceBars]) -> None:
     loaded = load({"A.csv": PLAIN, "table.csv": RAGGED})
     assert [Path(path).name for path in loaded.origin["left_aside"]] == ["table.csv"]
 
 
-def test_a_ragged_table_that_is_needed_is_refused_with_its_line(load: Callable[..., Loaded]) -> None:
+def test_a_ragged_table_that_is_needed_is_refused_with_its_line(load: Callable[..., SourceBars]) -> None:
     with pytest.raises(UserError, match=r"table.csv:3: 4 cells, the header has 7"):
         load({"table.csv": RAGGED}, "B,b,crypto,,,")
 
 
 @pytest.mark.parametrize("kind", ["csv", "parquet"])
-def test_rows_without_a_symbol_are_reported(load: Callable[..., Loaded], kind: str) -> None:
+def test_rows_without_a_symbol_are_reported(load: Callable[..., SourceBars], kind: str) -> None:
     text = (
         "symbol,date,open,high,low,close,volume\nA,2024-01-02,6,6,6,6,6\n,2024-01-02,7,7,7,7,7\n"
         "A,2024-01-03,6,6,6,6,6\n  ,2024-01-03,7,7,7,7,7\n,,,,,,\n"
@@ -247,7 +247,7 @@ def test_rows_without_a_symbol_are_reported(load: Callable[..., Loaded], kind: s
     assert set(loaded.findings["symbol"]) == {f"table.{kind}"}
 
 
-def test_missing_assets_are_named_with_the_folder(load: Callable[..., Loaded], tmp_path: Path) -> None:
+def test_missing_assets_are_named_with_the_folder(load: Callable[..., SourceBars], tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no bars for 2 of 3 assets: B, C") as caught:
         load({"A.csv": PLAIN}, "A,a,crypto,,,", "B,b,crypto,,,", "C,c,crypto,,,")
     assert str(tmp_path / "bars") in str(caught.value)
@@ -264,31 +264,31 @@ def test_without_a_folder_it_says_how_to_get_bars(folder: str | None, write_univ
     assert "`files` or `yahoo`" in str(caught.value)
 
 
-def test_daily_and_minute_bars_are_not_mixed(load: Callable[..., Loaded]) -> None:
+def test_daily_and_minute_bars_are_not_mixed(load: Callable[..., SourceBars]) -> None:
     minute = "ts,open,high,low,close\n" + "".join(f"2024-01-02 09:3{n}:00,1,1,1,1\n" for n in range(5))
     with pytest.raises(UserError, match="different length"):
         load({"A.csv": PLAIN, "B.csv": minute}, "A,a,crypto,,,", "B,b,crypto,,,")
 
 
-def test_two_assets_cannot_share_a_series(load: Callable[..., Loaded]) -> None:
+def test_two_assets_cannot_share_a_series(load: Callable[..., SourceBars]) -> None:
     with pytest.raises(UserError, match="would both read"):
         load({"A.csv": PLAIN}, "A,a,crypto,,,", "B,b,crypto,,,A")
 
 
-def test_two_series_under_one_symbol_are_refused(load: Callable[..., Loaded]) -> None:
+def test_two_series_under_one_symbol_are_refused(load: Callable[..., SourceBars]) -> None:
     rows = [f"A,2024-01-{day:02d},{p},{p},{p},{p},1" for day in range(1, 20) for p in (1, 50)]
     with pytest.raises(UserError, match="many different bars at the same time"):
         load({"t.csv": "\n".join(["symbol,date,open,high,low,close,volume", *rows]) + "\n"})
 
 
-def test_repeats_and_disorder_are_mended_and_reported(load: Callable[..., Loaded]) -> None:
+def test_repeats_and_disorder_are_mended_and_reported(load: Callable[..., SourceBars]) -> None:
     extra = "2024-01-01,9,9,9,9,9\n2024-01-03,11,13,10,12,200\n2024-01-02,10,12,9,11.5,100\n"
     loaded = load({"A.csv": PLAIN + extra})
     assert loaded.bars["close"].tolist() == [9.0, 11.5, 12.0]
     assert loaded.findings["check"].tolist() == ["conflicting_duplicate", "duplicate", "out_of_order"]
 
 
-def test_all_prices_follow_the_adjusted_close(load: Callable[..., Loaded]) -> None:
+def test_all_prices_follow_the_adjusted_close(load: Callable[..., SourceBars]) -> None:
     content = (
         "Date,Open,High,Low,Close,Adj Close,Volume\n2024-01-02,10,12,9,11,5.5,1\n"
         "2024-01-03,11,13,10,12,,1\n2024-01-04,11,13,10,12,12,1\n2024-01-05,-1,2,-40,-37.63,-37.63,1\n"
@@ -299,7 +299,7 @@ def test_all_prices_follow_the_adjusted_close(load: Callable[..., Loaded]) -> No
     assert (bars["close"] / bars["low"]).iloc[3] == pytest.approx(37.63 / 40)
 
 
-def test_no_permission_is_told(load: Callable[..., Loaded], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_permission_is_reported(load: Callable[..., SourceBars], monkeypatch: pytest.MonkeyPatch) -> None:
     really_open = Path.open
 
     def refuse_reading(path: Path, mode: str = "r", **options: Any) -> Any:

@@ -21,7 +21,7 @@ from stockpred.config.forecast import ForecastExperiment
 from stockpred.data import store
 from stockpred.data.splits import NAMES
 from stockpred.tasks.forecast import prepare
-from stockpred.tasks.forecast.dataset import ARRAYS, Series, load
+from stockpred.tasks.forecast.dataset import ARRAYS, AssetSeries, load
 
 MakeExperiment = Callable[..., ForecastExperiment]
 MakeBars = Callable[..., pd.DataFrame]
@@ -42,7 +42,7 @@ class Market:
         bars.drop(columns="symbol").to_parquet(self.folder / "X.parquet", index=False)
         return self.make(self.universe, data__source="files", data__dir=str(self.folder), **changes)
 
-    def series(self, bars: pd.DataFrame, **changes: Any) -> Series:
+    def series(self, bars: pd.DataFrame, **changes: Any) -> AssetSeries:
         return prepare.build(self.experiment(bars, **changes)).series
 
 
@@ -58,7 +58,7 @@ def ns(bars: pd.DataFrame) -> np.ndarray:
     return bars["time"].astype("datetime64[ns, UTC]").astype(np.int64).to_numpy()
 
 
-def end_of_training(series: Series) -> int:
+def end_of_training(series: AssetSeries) -> int:
     return series.splits["train"].score_end
 
 
@@ -244,7 +244,7 @@ def test_the_run_tells_what_was_fitted_on_what(
 
 
 @pytest.mark.parametrize(
-    ("changes", "told", "where", "fix"),
+    ("changes", "message", "where", "fix"),
     [
         ({"data__symbol": None}, "data.symbol names none", "data.symbol", "there are X, Y"),
         ({"data__symbol": "Z"}, "'Z' is not an asset", "data.symbol", "X, Y"),
@@ -256,31 +256,31 @@ def test_the_run_tells_what_was_fitted_on_what(
         ({"data__start": "2031-01-01"}, "no bars between", "data.start", "dates inside"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_trained_on_is_told(
+def test_what_cannot_be_trained_on_is_reported(
     market: Market,
     make_bars: MakeBars,
     run_paths: RunPaths,
     changes: dict[str, Any],
-    told: str,
+    message: str,
     where: str,
     fix: str,
 ) -> None:
     with pytest.raises(UserError) as caught:
         prepare.prepare(market.experiment(make_bars(count=130), **changes), run_paths)
-    assert told in caught.value.what
+    assert message in caught.value.what
     assert caught.value.where == where
     assert fix in str(caught.value.fix)
     assert list(run_paths.root.iterdir()) == []
 
 
-@pytest.mark.parametrize(("num_unknown", "is_told"), [(200, True), (30, True), (3, False)])
+@pytest.mark.parametrize(("num_unknown", "is_reported"), [(200, True), (30, True), (3, False)])
 def test_a_feature_that_the_bars_do_not_have_is_named(
-    market: Market, make_bars: MakeBars, num_unknown: int, is_told: bool
+    market: Market, make_bars: MakeBars, num_unknown: int, is_reported: bool
 ) -> None:
     bars = make_bars()
     bars.loc[bars.index % (200 // num_unknown) == 0, "volume"] = np.nan
     experiment = market.experiment(bars)
-    if not is_told:
+    if not is_reported:
         prepare.build(experiment)
         return
     with pytest.raises(UserError, match="volume of X is unknown") as caught:
@@ -288,7 +288,7 @@ def test_a_feature_that_the_bars_do_not_have_is_named(
     assert "take volume out of series.features.us_equity" in str(caught.value.fix)
 
 
-def test_holes_that_leave_no_whole_sample_are_told(market: Market, make_bars: MakeBars) -> None:
+def test_holes_that_leave_no_whole_sample_are_reported(market: Market, make_bars: MakeBars) -> None:
     bars = make_bars(count=200)
     bars.loc[bars.index % 6 == 0, "low"] = -1.0
     with pytest.raises(UserError) as caught:
@@ -306,6 +306,19 @@ def test_complete_bars_are_used_again_without_their_source(
     prepare.prepare(experiment, run_paths)
     shutil.rmtree(market.folder)
     prepare.prepare(experiment, run_paths)
+
+
+@pytest.mark.parametrize("name", ["norm_stats.json", "asset_info.json", "data_info.json"])
+def test_a_file_that_is_missing_is_written_again_with_the_same_bytes(
+    market: Market, make_bars: MakeBars, run_paths: RunPaths, name: str
+) -> None:
+    experiment = market.experiment(make_bars())
+    prepare.prepare(experiment, run_paths)
+    file = run_paths.root / name
+    content = file.read_bytes()
+    file.unlink()
+    prepare.prepare(experiment, run_paths)
+    assert file.read_bytes() == content
 
 
 def test_other_bars_or_settings_than_the_run_began_with_are_refused(
@@ -346,19 +359,19 @@ def test_an_attempt_that_lost_the_run_writes_nothing_more(
 ) -> None:
     calls = iter(range(allowed))
 
-    def guard() -> None:
+    def check_lease() -> None:
         if next(calls, None) is None:
             raise UserError("another attempt holds this run")
 
     with pytest.raises(UserError, match="another attempt"):
-        prepare.prepare(market.experiment(make_bars()), run_paths, guard=guard)
-    told = (run_paths.norm_stats, run_paths.asset_info, run_paths.data_info)
-    assert {path.name for path in run_paths.root.iterdir()} == {path.name for path in told[:allowed]}
+        prepare.prepare(market.experiment(make_bars()), run_paths, check_lease=check_lease)
+    files = (run_paths.norm_stats, run_paths.asset_info, run_paths.data_info)
+    assert {path.name for path in run_paths.root.iterdir()} == {path.name for path in files[:allowed]}
 
 
 def test_loading_needs_neither_pandas_nor_pyarrow_nor_torch() -> None:
     code = (
-        "import sys; from stockpred.data import series\n"
+        "import sys; from stockpred.tasks.forecast import dataset\n"
         "print({'pandas', 'pyarrow', 'torch'} & set(sys.modules))"
     )
     root = Path(__file__).resolve().parents[4]

@@ -7,18 +7,18 @@ import pytest
 import torch
 
 from stockpred.data.splits import cut
-from stockpred.tasks.forecast.dataset import Series
+from stockpred.tasks.forecast.dataset import AssetSeries
 from stockpred.tasks.forecast.stream import SeriesStream
 
 T, N, F = 5, 140, 2
 DAY = 86_400_000_000_000
 
 
-def series_of(kind: str = "changes") -> Series:
+def series_of(kind: str = "changes") -> AssetSeries:
     """Return a series whose first feature is the bar's number; a hole before bar 40."""
     rng = np.random.default_rng(0)
     time = (np.arange(N) + 30 * (np.arange(N) >= 40)) * DAY
-    return Series(
+    return AssetSeries(
         symbol="X",
         category="us_equity",
         kind=kind,

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from stockpred.tasks.next_token import baselines
 from stockpred.tasks.next_token.baselines import Bigram, Unigram
-from stockpred.tasks.next_token.dataset import Dataset
+from stockpred.tasks.next_token.dataset import TokenDataset
 from stockpred.tasks.next_token.windows import Windows
 
-MakeMarket = Callable[..., Dataset]
+MakeMarket = Callable[..., TokenDataset]
 
 
 def test_a_unigram_is_the_smoothed_frequency_of_training_tokens() -> None:

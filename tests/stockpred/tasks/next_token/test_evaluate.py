@@ -17,28 +17,28 @@ from stockpred.score.metrics import EvaluatedModel
 from stockpred.tasks.next_token import baselines
 from stockpred.tasks.next_token import evaluate as evaluate
 from stockpred.tasks.next_token import results as results
-from stockpred.tasks.next_token.dataset import Dataset
+from stockpred.tasks.next_token.dataset import TokenDataset
 from stockpred.tasks.next_token.results import NextTokenResults
 from stockpred.train.checkpoint import Guard, unguarded
 from stockpred.train.learner import Batch
 
-MakeMarket = Callable[..., Dataset]
+MakeMarket = Callable[..., TokenDataset]
 EVALUATED = EvaluatedModel("market_gpt", 1234, 50)
 
 
-def unigram_scorer(market: Dataset) -> Callable[[Batch], torch.Tensor]:
+def unigram_scorer(market: TokenDataset) -> Callable[[Batch], torch.Tensor]:
     log_probs = torch.from_numpy(baselines.fit_unigram(market).log_probs_K)
     return lambda batch: log_probs.expand(*batch["tokens"].shape, -1)
 
 
-def bigram_scorer(market: Dataset) -> Callable[[Batch], torch.Tensor]:
+def bigram_scorer(market: TokenDataset) -> Callable[[Batch], torch.Tensor]:
     bigram = baselines.fit_bigram(market, baselines.fit_unigram(market))
     table = torch.from_numpy(np.log([bigram.row(k) for k in range(market.tokenizer.vocab_size)]))
     return lambda batch: table[batch["tokens"]]
 
 
 def run(
-    market: Dataset,
+    market: TokenDataset,
     scorer: Callable[[Batch], torch.Tensor],
     root: Path,
     *,
@@ -62,7 +62,7 @@ def run(
 def test_a_model_that_says_what_a_rival_says_earns_what_the_rival_earns(
     make_market: MakeMarket,
     tmp_path: Path,
-    scorer: Callable[[Dataset], Callable[[Batch], torch.Tensor]],
+    scorer: Callable[[TokenDataset], Callable[[Batch], torch.Tensor]],
     name: str,
 ) -> None:
     market = make_market()

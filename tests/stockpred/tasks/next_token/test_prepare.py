@@ -18,7 +18,7 @@ from hpc.run.paths import RunPaths
 from stockpred.config.next_token import NextTokenExperiment
 from stockpred.data import bars as bar_table
 from stockpred.data import store, universe
-from stockpred.data.bars import Loaded
+from stockpred.data.bars import SourceBars
 from stockpred.data.sources import synthetic
 from stockpred.tasks.next_token import dataset, prepare
 from stockpred.tasks.next_token.windows import Windows
@@ -114,7 +114,7 @@ def test_bars_left_out_are_counted_in_the_split_that_misses_them(
     assert info["findings"]["price_not_positive"]["action"] == "left out"
 
 
-def test_rows_without_a_symbol_are_told_in_the_runs_record(
+def test_rows_without_a_symbol_are_reported_in_the_runs_record(
     bar_folder: Path, experiment: NextTokenExperiment, run_paths: RunPaths
 ) -> None:
     parts = [pd.read_parquet(path).assign(symbol=path.stem) for path in sorted(bar_folder.iterdir())]
@@ -123,13 +123,13 @@ def test_rows_without_a_symbol_are_told_in_the_runs_record(
     bar_folder.mkdir()
     table.to_parquet(bar_folder / "table.parquet", index=False)
     prepare.prepare(_from(bar_folder, experiment), run_paths)
-    told = json.loads(run_paths.data_info.read_text())["findings"]["blank_symbol"]
-    assert told["count"] == 2
-    assert told["examples"][0] == {"symbol": "table.parquet", "time": None, "value": 1.0}
+    finding = json.loads(run_paths.data_info.read_text())["findings"]["blank_symbol"]
+    assert finding["count"] == 2
+    assert finding["examples"][0] == {"symbol": "table.parquet", "time": None, "value": 1.0}
 
 
 @pytest.mark.parametrize(("score_stride", "used"), [(None, 4), (3, 3)])
-def test_scoring_windows_are_told_as_they_are_used(
+def test_scoring_windows_are_reported_as_they_are_used(
     make_experiment: MakeExperiment,
     write_universe: WriteUniverse,
     run_paths: RunPaths,
@@ -138,11 +138,11 @@ def test_scoring_windows_are_told_as_they_are_used(
 ) -> None:
     own = make_experiment(write_universe(*ROWS), data__stride=16, data__score_stride=score_stride)
     prepare.prepare(own, run_paths)
-    told = json.loads(run_paths.data_info.read_text())["windows"]
+    windows = json.loads(run_paths.data_info.read_text())["windows"]
     loaded = dataset.load(run_paths)
     expected = {split: len(Windows(loaded, split, 16, used)) for split in ("validation", "test")}
-    assert {split: told[split]["windows"] for split in expected} == expected
-    assert told["train"]["windows"] == len(Windows(loaded, "train", 16, 16))
+    assert {split: windows[split]["windows"] for split in expected} == expected
+    assert windows["train"]["windows"] == len(Windows(loaded, "train", 16, 16))
 
 
 @pytest.mark.parametrize("allowed", range(6))
@@ -151,19 +151,19 @@ def test_an_attempt_that_lost_the_run_writes_nothing_more(
 ) -> None:
     calls = iter(range(allowed))
 
-    def guard() -> None:
+    def check_lease() -> None:
         if next(calls, None) is None:
             raise UserError("another attempt holds this run")
 
     with pytest.raises(UserError, match="another attempt"):
-        prepare.prepare(experiment, run_paths, guard=guard)
-    told = (run_paths.norm_stats, run_paths.asset_info, run_paths.tokenizer, run_paths.data_info)
+        prepare.prepare(experiment, run_paths, check_lease=check_lease)
+    files = (run_paths.norm_stats, run_paths.asset_info, run_paths.tokenizer, run_paths.data_info)
     left = {path.name for path in run_paths.root.iterdir()}
-    assert left == {path.name for path in told[:allowed]}
+    assert left == {path.name for path in files[:allowed]}
 
 
 @pytest.mark.parametrize("name", ["norm_stats.json", "prepared"])
-def test_what_cannot_be_written_is_told_with_its_file(
+def test_what_cannot_be_written_is_reported_with_its_file(
     experiment: NextTokenExperiment, run_paths: RunPaths, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     really_replace, really_rename = Path.replace, Path.rename
@@ -205,6 +205,18 @@ def test_an_unfinished_preparation_is_done_again_to_the_same_bytes(
     assert {path.name: path.read_bytes() for path in run_paths.prepared.iterdir()} == before
 
 
+@pytest.mark.parametrize("name", ["norm_stats.json", "asset_info.json", "tokenizer.json", "data_info.json"])
+def test_a_file_that_is_missing_is_written_again_with_the_same_bytes(
+    experiment: NextTokenExperiment, run_paths: RunPaths, name: str
+) -> None:
+    prepare.prepare(experiment, run_paths)
+    file = run_paths.root / name
+    content = file.read_bytes()
+    file.unlink()
+    prepare.prepare(experiment, run_paths)
+    assert file.read_bytes() == content
+
+
 def test_other_bars_than_the_run_began_with_are_refused(
     bar_folder: Path, experiment: NextTokenExperiment, run_paths: RunPaths
 ) -> None:
@@ -240,7 +252,7 @@ def test_a_damaged_file_is_found(experiment: NextTokenExperiment, run_paths: Run
     assert "tokens.npy" in str(caught.value)
 
 
-def _perturbed(loaded: Loaded, after: int) -> Loaded:
+def _perturbed(loaded: SourceBars, after: int) -> SourceBars:
     bars = loaded.bars.copy()
     later = bar_table.times_ns(bars) > after
     noise = np.random.default_rng(0).uniform(0.7, 1.4, (later.sum(), 1))
@@ -275,7 +287,7 @@ def test_a_later_bar_changes_no_token_before_it(
     np.testing.assert_array_equal(plain.tokens[plain.day <= middle], changed.tokens[changed.day <= middle])
 
 
-def _present(loaded: Loaded, returns: bool) -> Loaded:
+def _present(loaded: SourceBars, returns: bool) -> SourceBars:
     """Let A miss days 250 to 257 and B all from day 200 on, or to day 359 where it ``returns``."""
     day = loaded.bars.groupby("symbol").cumcount()
     symbol = loaded.bars["symbol"]
@@ -294,14 +306,14 @@ def test_who_comes_back_later_changes_nothing_before(
     for returns in (True, False):
         monkeypatch.setattr(synthetic, "load", lambda *args, _r=returns: _present(really_load(*args), _r))
         built = prepare.build(own)
-        day = bar_table.times_ns(built.loaded.bars)
+        day = bar_table.times_ns(built.bars.source.bars)
         middle = np.unique(day)[340]
-        assert (day[built.loaded.bars["symbol"] == "B"] > middle).any() == returns
+        assert (day[built.bars.source.bars["symbol"] == "B"] > middle).any() == returns
         made, is_past = built.dataset, built.dataset.day <= middle
         segment = np.repeat(np.arange(len(made.segment_start)), made.segment_length)
         owner = made.segment_asset[segment][is_past]
         begins = np.isin(np.arange(len(made.day)), made.segment_start)[is_past]
-        breaks = built.checked.break_before[day <= middle]
+        breaks = built.bars.checked.break_before[day <= middle]
         past.append((owner, begins, made.tokens[is_past], made.day[is_past], breaks))
     for before, after in zip(*past, strict=True):
         np.testing.assert_array_equal(before, after)
@@ -319,7 +331,7 @@ def test_windows_of_different_splits_share_no_bar(experiment: NextTokenExperimen
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
         ({"tokenizer__vocab_size": 60_000}, "vocab_size 60000 is larger than"),
         ({"data__start": "2031-01-01"}, "no bars between 2031-01-01 and the end"),
@@ -332,9 +344,9 @@ def test_windows_of_different_splits_share_no_bar(experiment: NextTokenExperimen
         ({"data__universe": "/nowhere.csv"}, "no universe file"),
     ],
 )
-def test_what_cannot_be_trained_on_is_told(
+def test_what_cannot_be_trained_on_is_reported(
     changes: dict[str, object],
-    told: str,
+    message: str,
     make_experiment: MakeExperiment,
     write_universe: WriteUniverse,
     run_paths: RunPaths,
@@ -342,7 +354,7 @@ def test_what_cannot_be_trained_on_is_told(
     own = make_experiment(write_universe(*ROWS), **changes)
     with pytest.raises(UserError) as caught:
         prepare.prepare(own, run_paths)
-    assert told in str(caught.value)
+    assert message in str(caught.value)
     assert caught.value.fix or "universe" in str(caught.value)
     assert not run_paths.prepared.exists()
 
@@ -351,14 +363,14 @@ def test_dates_outside_start_and_end_are_not_used(
     make_experiment: MakeExperiment, write_universe: WriteUniverse
 ) -> None:
     own = make_experiment(write_universe(*ROWS), data__start="2020-02-01", data__end="2020-11-30")
-    time = prepare.build(own).loaded.bars["time"]
+    time = prepare.build(own).bars.source.bars["time"]
     assert time.min() == pd.Timestamp("2020-02-01", tz="UTC")
     assert time.max() == pd.Timestamp("2020-11-30", tz="UTC")
 
 
 def test_loading_needs_neither_pandas_nor_pyarrow_nor_torch() -> None:
     code = (
-        "import sys; from stockpred.data import dataset, windows\n"
+        "import sys; from stockpred.tasks.next_token import dataset, windows\n"
         "print({'pandas', 'pyarrow', 'torch'} & set(sys.modules))"
     )
     root = Path(__file__).resolve().parents[4]

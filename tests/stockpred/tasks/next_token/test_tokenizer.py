@@ -68,10 +68,11 @@ def test_separate_clusters_are_found_exactly() -> None:
 
 def test_every_process_fits_the_same_bits(fitted: Tokenizer, tmp_path: Path) -> None:
     code = (
-        "import sys, numpy as np; from pathlib import Path; from stockpred.data import tokenizer\n"
+        "import sys, numpy as np; from pathlib import Path\n"
+        "from stockpred.tasks.next_token import tokenizer\n"
         "values = np.load(sys.argv[1])\n"
         "t = tokenizer.fit(values, vocab_size=64, clip=5.0, seed=0, max_fit_bars=10**6)\n"
-        "t.save(Path(sys.argv[2]))"
+        "Path(sys.argv[2]).write_text(t.to_json())"
     )
     np.save(tmp_path / "values.npy", _features())
     arguments = [str(tmp_path / "values.npy"), str(tmp_path / "tokenizer.json")]
@@ -83,14 +84,14 @@ def test_every_process_fits_the_same_bits(fitted: Tokenizer, tmp_path: Path) -> 
 
 def test_the_file_keeps_every_bit(fitted: Tokenizer, tmp_path: Path) -> None:
     path = tmp_path / "tokenizer.json"
-    fitted.save(path)
+    path.write_text(fitted.to_json())
     read = Tokenizer.load(path)
     for name in ("centroids", "log_unigram", "mean", "scale"):
         ours, theirs = getattr(fitted, name), getattr(read, name)
         assert ours.dtype == theirs.dtype
         np.testing.assert_array_equal(ours, theirs)
     assert read.clip == fitted.clip
-    read.save(tmp_path / "again.json")
+    (tmp_path / "again.json").write_text(read.to_json())
     assert (tmp_path / "again.json").read_bytes() == path.read_bytes()
 
 
@@ -148,7 +149,7 @@ def test_a_sample_of_bars_is_enough_to_fit() -> None:
     assert np.exp(own.log_unigram.astype(float)).sum() == pytest.approx(1.0, abs=1e-5)
 
 
-def test_a_thousand_tokens_are_fitted_in_seconds() -> None:
-    begun = time.perf_counter()
+def test_a_thousand_tokens_take_seconds_of_all_cores_together() -> None:
+    begun_s = time.process_time()
     _fit(_features(14_500), 1024)
-    assert time.perf_counter() - begun < 5.0
+    assert time.process_time() - begun_s < 5.0

@@ -6,19 +6,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stockpred.data.splits import SplitRange
-from stockpred.tasks.next_token.dataset import Dataset
+from stockpred.tasks.next_token.dataset import TokenDataset
 from stockpred.tasks.next_token.tokenizer import FEATURES, Tokenizer
 from stockpred.tasks.next_token.windows import Windows
 
 
-def make_dataset(lengths: list[int], first_days: list[int], num_days: int = 100) -> Dataset:
+def make_dataset(lengths: list[int], first_days: list[int], num_days: int = 100) -> TokenDataset:
     """Return a dataset whose bar n has token n, so that a window tells which bars it holds."""
     count = sum(lengths)
     starts = np.cumsum([0, *lengths[:-1]])
     num_segments = len(lengths)
     cuts = (num_days * 6 // 10, num_days * 7 // 10, num_days * 8 // 10, num_days * 9 // 10)
     codebook = np.zeros((max(count, 2), len(FEATURES)), np.float32)
-    return Dataset(
+    return TokenDataset(
         tokens=np.arange(count, dtype=np.uint16),
         segment_start=starts.astype(np.int64),
         segment_length=np.array(lengths, np.int64),

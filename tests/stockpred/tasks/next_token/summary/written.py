@@ -18,7 +18,7 @@ from hpc.run.paths import RunPaths
 from stockpred.report.summary import gather
 from stockpred.score.metrics import EvaluatedModel
 from stockpred.tasks.next_token import baselines
-from stockpred.tasks.next_token.dataset import Dataset
+from stockpred.tasks.next_token.dataset import TokenDataset
 from stockpred.tasks.next_token.evaluate import evaluate_test
 from stockpred.tasks.next_token.summary import rows
 from stockpred.tasks.next_token.summary.build import PART
@@ -28,7 +28,7 @@ from tests.stockpred.token_market import market
 
 
 @cache
-def cached_market(num_days: int) -> Dataset:
+def cached_market(num_days: int) -> TokenDataset:
     return market(num_assets=3, num_days=num_days)
 
 
