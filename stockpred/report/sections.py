@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from hpc.base import text
 from hpc.base.errors import ExitCode
-from hpc.run.history import Attempt
+from hpc.run.history import AttemptRecord
 from stockpred.report import curves
 from stockpred.report.elements import ABSENT, Alarm, Cell, Fold, Line, Picture, Section, Table, heads, line
 from stockpred.report.format import figure, parameters, sentence
@@ -83,7 +83,7 @@ def attempts(files: RunFiles, chapter: Chapter) -> Section:
         words=("attempt", "job", "nodes", "ended because"),
     )  # fmt: skip
     told = files.history.attempts
-    before: Sequence[Attempt | None] = (None, *told[:-1])
+    before: Sequence[AttemptRecord | None] = (None, *told[:-1])
     if files.early_stop and told and told[-1].cause in _FINISHED:
         told = (*told[:-1], replace(told[-1], cause="early stopping"))
     running = TO_THE_END if chapter.tested else "has not ended"
@@ -128,7 +128,7 @@ def provenance(files: RunFiles) -> Section:
     return Section("Provenance", facts=tuple(found))
 
 
-def _attempt_line(attempt: Attempt, previous: Attempt | None, running: str) -> Line:
+def _attempt_line(attempt: AttemptRecord, previous: AttemptRecord | None, running: str) -> Line:
     ran = None if attempt.ended is None else attempt.ended - attempt.started
     waited = None if previous is None or previous.ended is None else attempt.started - previous.ended
     ending = attempt.cause or (running if attempt.ended is None else "unknown")

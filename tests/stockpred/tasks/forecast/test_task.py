@@ -198,10 +198,9 @@ def test_the_test_writes_its_results_and_tells_each_row(in_workspace: Path) -> N
 RANK = """
 import os, sys
 from pathlib import Path
+from hpc.run.attempt import Attempt
 from hpc.run.jobenv import JobEnv
-from hpc.run.history import Ledger
 from hpc.run.paths import RunPaths
-from hpc.run.stop import Stop
 from stockpred.config import schema
 from stockpred.tasks.forecast import task as forecast
 from stockpred.train import core, distributed
@@ -212,10 +211,9 @@ if env.is_main:
     forecast.prepare(experiment, paths)
 with distributed.joined(env, paths, experiment.training) as group:
     task = forecast.task(experiment, paths)
-    stop = Stop(deadline=None, wish_file=None, attempt=1)
     core.train(
-        learner=task.learner, stream=task.stream, settings=experiment.training, group=group, paths=paths,
-        stop=stop, ledger=Ledger(paths.events),
+        learner=task.learner, stream=task.stream, settings=experiment.training, group=group,
+        attempt=Attempt.join(paths, env),
     )
 os._exit(0)
 """
