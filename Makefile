@@ -15,7 +15,7 @@ OPTIONS = $(if $(PRESET),--preset $(PRESET)) $(if $(DATA),--data "$(DATA)")
 ONLY = $(if $(STOCK),--only "$(STOCK)")
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check submit submit-all render dry-run status logs monitor cancel report summary cluster-up cluster-down cluster-status clean
+.PHONY: help demo test test-long check submit submit-all render dry-run status logs monitor cancel report summary cluster-up cluster-down cluster-status clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2} /^## /{print substr($$0, 4)}' Makefile
@@ -23,8 +23,11 @@ help: ## this list
 demo: .venv/.ready ## the whole way in minutes: train on 2 processes, interrupt, resume, report
 	@$(BIN)/hpc demo $(ARGS)
 
-test: .venv/.ready ## every test; ARGS="-k name" picks some
-	@env -u MAKELEVEL -u MAKEFLAGS -u MFLAGS $(BIN)/python -m pytest $(ARGS)
+test: .venv/.ready ## every test but the long ones, side by side; ARGS="-k name" picks some
+	@env -u MAKELEVEL -u MAKEFLAGS -u MFLAGS $(BIN)/python -m pytest -n auto $(ARGS)
+
+test-long: .venv/.ready ## the long ones: more kills of the same kinds
+	@env -u MAKELEVEL -u MAKEFLAGS -u MFLAGS $(BIN)/python -m pytest -n auto -m long $(ARGS)
 
 check: .venv/.ready ## ruff and mypy
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

@@ -17,7 +17,7 @@ from layout import DEFAULT_NAME, NUM_GPUS, ClusterError, Settings, default_dir, 
 
 HERE = Path(__file__).resolve().parent
 SYSTEM_CONF = Path("/etc/slurm/slurm.conf")
-READY_WITHIN_S = 30.0
+READY_WITHIN_S = 120.0
 USABLE = {"idle", "mixed", "allocated", "completing"}
 
 
@@ -114,7 +114,7 @@ def start_accounting(settings: Settings) -> None:
     database += [f"--datadir={home}/data", f"--socket={settings.database_socket}", f"--pid-file={home}/pid"]
     daemons.start(settings, "mariadbd", database, socket=settings.database_socket)
     daemons.start(settings, "slurmdbd", ["slurmdbd", "-D"])
-    if not daemons.wait_for(lambda: ask(settings, "sacctmgr", "-n", "show", "qos"), timeout_s=20.0):
+    if not daemons.wait_for(lambda: ask(settings, "sacctmgr", "-n", "show", "qos"), timeout_s=READY_WITHIN_S):
         raise ClusterError(f"slurmdbd does not answer; see {settings.log('slurmdbd')}")
     if not ask(settings, "sacctmgr", "-n", "show", "cluster", settings.name):
         ask(settings, "sacctmgr", "-i", "add", "cluster", settings.name)

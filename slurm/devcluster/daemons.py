@@ -12,6 +12,7 @@ from pathlib import Path
 from layout import ClusterError, Settings
 
 POLL_S = 0.1
+STARTS_WITHIN_S = 60.0
 
 
 def start_time(pid: int) -> str | None:
@@ -56,7 +57,10 @@ def start(
             start_new_session=True,
         )
     pid_file(settings, name).write_text(f"{process.pid} {start_time(process.pid)}\n")
-    is_up = wait_for(lambda: process.poll() is not None or not socket or socket.exists(), timeout_s=20.0)
+    is_up = wait_for(
+        lambda: process.poll() is not None or not socket or socket.exists(),
+        timeout_s=STARTS_WITHIN_S,
+    )
     time.sleep(POLL_S)
     if process.poll() is not None or not is_up:
         raise ClusterError(f"{name} did not start: {last_line(output)} (all of it: {output})")

@@ -131,7 +131,6 @@ class Core:
         batches = self._batches()
         self.step += 1
         self.losses = self.updater.run(self.step, batches, self.lrs)
-        time.sleep(max(0.0, self.settings.min_step_s - (time.monotonic() - begin)))
         self.stop.measured("step", time.monotonic() - begin)
 
     def evaluate_if_due(self) -> dict[str, float] | None:

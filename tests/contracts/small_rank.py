@@ -40,17 +40,17 @@ def interrupted(learner: Learner, attempt: int, signals: dict[str, dict[str, str
 
 
 def main(run: Path, settings: TrainingConfig, name: str, signals: dict[str, dict[str, str]]) -> ExitCode:
-    env, paths = JobEnv.read(), RunPaths(run)
+    env = JobEnv.read()
     stop = Stop(deadline=None, request_file=None, attempt=env.attempt, margin_s=0.0, check_every_s=0.0)
     stop.listen()
     make_learner, make_stream = small_learners.LEARNERS[name]
-    with distributed.joined(env, paths, settings, timeout_s=60.0) as group:
+    with distributed.joined(env, RunPaths(run), settings, timeout_s=60.0) as group:
         outcome = core.train(
             learner=interrupted(make_learner(), env.attempt, signals),
             stream=make_stream(),
             settings=settings,
             group=group,
-            attempt=Attempt(paths, env.attempt, stop),
+            attempt=Attempt(RunPaths(run), env.attempt, stop),
         )
     return ExitCode.CONTINUE_LATER if outcome is core.Outcome.CONTINUE_LATER else ExitCode.OK
 

@@ -4,34 +4,49 @@ from __future__ import annotations
 
 import json
 import random
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 import toy_core
+from runs_of_ranks import (
+    LIMIT_S,
+    Ranks,
+    assert_close,
+    assert_identical,
+    checkpoint_of,
+    ended,
+    final_state,
+)
 
 from hpc.base import records
 from hpc.base.errors import ExitCode
 from hpc.run.paths import RunPaths
-from stockpred.train import checkpoint
+from stockpred.train import checkpoint, distributed
+from tests.holds.control import hold, is_held
 
-Ranks = list[subprocess.Popen[str]]
 Row = dict[str, Any]
-LIMIT_S = 90
+
+ENDLESS = {"epochs": 100_000}
 
 
 @pytest.fixture
 def launched() -> Iterator[Callable[..., Ranks]]:
-    """Start ranks that do not outlive the test."""
+    """Start ranks that do not outlive the test, and wait at the step ``hold_at`` where one is given."""
     started: Ranks = []
 
     def launch(
-        run: Path, world_size: int, attempt: int, settings: Row, options: Row, **environ: str
+        run: Path,
+        world_size: int,
+        attempt: int,
+        settings: Row,
+        options: Row,
+        hold_at: int | None = None,
+        **environ: str,
     ) -> Ranks:
+        hold(run, *(() if hold_at is None else (hold_at,)))
         ranks = toy_core.launch(run, world_size, attempt, settings, options, **environ)
         started.extend(ranks)
         return ranks
@@ -40,55 +55,6 @@ def launched() -> Iterator[Callable[..., Ranks]]:
     for process in started:
         process.kill()
         process.communicate()
-
-
-def ended(ranks: Ranks) -> list[int]:
-    """Wait for all ranks; return their exit codes."""
-    outputs = [rank.communicate(timeout=LIMIT_S)[0] for rank in ranks]
-    codes = [rank.returncode for rank in ranks]
-    assert all(code in (0, 1, 85, -9) for code in codes), outputs
-    return codes
-
-
-def checkpoint_of(run: Path) -> Path:
-    return max((run / "checkpoints").iterdir(), key=lambda path: int(path.name.removeprefix("step_")))
-
-
-def final_state(run: Path) -> dict[str, Any]:
-    directory = checkpoint_of(run)
-    return {file.stem: torch.load(file, weights_only=True) for file in directory.glob("*.pt")}
-
-
-def leaves(tree: Any, name: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(tree, dict | list | tuple):
-        items = tree.items() if isinstance(tree, dict) else enumerate(tree)
-        for key, value in items:
-            yield from leaves(value, f"{name}/{key}")
-    else:
-        yield name, tree
-
-
-def assert_identical(run: Path, other: Path) -> None:
-    """Every tensor, counter and row equal, bit for bit."""
-    ours, theirs = dict(leaves(final_state(run))), dict(leaves(final_state(other)))
-    assert ours.keys() == theirs.keys()
-    for name, value in ours.items():
-        same = torch.equal(value, theirs[name]) if isinstance(value, torch.Tensor) else value == theirs[name]
-        assert same, name
-    assert RunPaths(run).metrics.read_bytes() == RunPaths(other).metrics.read_bytes()
-
-
-def assert_close(run: Path, other: Path) -> None:
-    ours, theirs = final_state(run)["networks"], final_state(other)["networks"]
-    for name, network in ours.items():
-        for key, tensor in network.items():
-            torch.testing.assert_close(tensor, theirs[name][key], atol=1e-6, rtol=1e-6)
-    rows = zip(
-        records.read_rows(RunPaths(run).metrics), records.read_rows(RunPaths(other).metrics), strict=True
-    )
-    for mine, yours in rows:
-        assert mine["loss"] == pytest.approx(yours["loss"], abs=1e-6)
-        assert mine.get("validation", {}) == pytest.approx(yours.get("validation", {}), abs=1e-6)
 
 
 def test_two_ranks_and_accumulation_equal_one_process_with_the_joint_batch(
@@ -110,50 +76,68 @@ def test_accumulation_on_two_ranks_equals_one_process_with_the_joint_batch(
     assert_close(tmp_path / "joint", tmp_path / "ranks")
 
 
-# Slow enough to be hit by a kill, saving as often as ranks may agree on it.
-KILLABLE = {
-    "batch_size": 4,
-    "epochs": 3,
-    "min_step_s": 0.01,
-    "checkpoint_every_s": 0.0,
-    "keep_checkpoints": 3,
-}
+# Saving as often as ranks may agree on it; 75 steps, whatever the number of ranks.
+KILLABLE = {"batch_size": 4, "checkpoint_every_s": 0.0, "keep_checkpoints": 3}
+NUM_STEPS = 75
 NOISY = {"is_noisy": True}
 
 
-@pytest.mark.parametrize(("world_size", "num_kills"), [(1, 3), (2, 3), (3, 3)])
+@pytest.mark.parametrize(
+    ("world_size", "num_kills"),
+    [(1, 2), (2, 2), (3, 2), *(pytest.param(size, 10, marks=pytest.mark.long) for size in (1, 2, 3))],
+)
 def test_killed_at_random_moments_a_run_ends_with_the_very_same_bits(
     tmp_path: Path, launched: Callable[..., Ranks], world_size: int, num_kills: int
 ) -> None:
     undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
-    settings = KILLABLE | {"min_step_s": 0.03 / world_size} | {"epochs": 2 * world_size}
-    calm = settings | {"min_step_s": 0.0, "checkpoint_every_s": 1000.0}
+    settings = KILLABLE | {"epochs": 2 * world_size}
+    calm = settings | {"checkpoint_every_s": 1000.0}
     assert ended(launched(undisturbed, world_size, 1, calm, NOISY)) == [0] * world_size
     moments = random.Random(world_size)
     for attempt in range(1, num_kills + 1):
-        ranks = launched(killed, world_size, attempt, settings, NOISY)
+        # No attempt gets further than its share, so that there is always something left to kill.
+        ranks = launched(killed, world_size, attempt, settings, NOISY, hold_at=share(attempt, num_kills))
         wait_for_a_step(killed, attempt, ranks)
+        wait_for(lambda: any((killed / "checkpoints").glob("step_*/manifest.json")), ranks)
         time.sleep(moments.uniform(0.0, 0.4))
         for rank in ranks:
             rank.kill()
-        assert set(ended(ranks)) == {-9}, "the run was over before the kill"
+        assert set(ended(ranks)) == {-9}
     assert ended(launched(killed, world_size, num_kills + 1, settings, NOISY)) == [0] * world_size
     assert_identical(undisturbed, killed)
     resumed = [row for row in records.read_rows(RunPaths(killed).events) if row["kind"] == "resumed"]
-    assert resumed
+    assert len(resumed) == num_kills
     assert all(row["skipped"] == [] for row in resumed)
+
+
+def share(attempt: int, num_kills: int) -> int:
+    return NUM_STEPS * attempt // (num_kills + 1)
 
 
 def wait_for_a_step(run: Path, attempt: int, ranks: Ranks) -> None:
     """Wait until this attempt has made its first step."""
-    limit = time.monotonic() + LIMIT_S
-    while time.monotonic() < limit:
+
+    def has_begun() -> bool:
         status = records.read_json_if_any(RunPaths(run).status)
-        if status is not None and status["attempt"] == attempt:
-            return
+        return status is not None and status["attempt"] == attempt
+
+    wait_for(has_begun, ranks)
+
+
+def wait_for(is_so: Callable[[], bool], ranks: Ranks) -> None:
+    """Wait for something that the ranks do; they go on meanwhile."""
+    limit = time.monotonic() + LIMIT_S
+    while not is_so():
         assert all(rank.poll() is None for rank in ranks), [rank.communicate()[0] for rank in ranks]
+        assert time.monotonic() < limit
         time.sleep(0.01)
-    raise AssertionError("no step was made")
+
+
+def stopped_at(step: int, run: Path, ranks: Ranks) -> list[int]:
+    """Wait until the first attempt waits at ``step``, tell rank 0 to stop; return the ranks' exit codes."""
+    wait_for(lambda: is_held(RunPaths(run), attempt=1, step=step), ranks)
+    ranks[0].terminate()
+    return ended(ranks)
 
 
 def test_three_ranks_do_not_resume_exactly_without_the_rehearsal(
@@ -163,11 +147,8 @@ def test_three_ranks_do_not_resume_exactly_without_the_rehearsal(
     options = {"skips_rehearsal": True}
     settings = {"batch_size": 4, "epochs": 2, "max_steps": 12}
     assert ended(launched(tmp_path / "whole", 3, 1, settings, options)) == [0, 0, 0]
-    half = settings | {"min_step_s": 0.05, "checkpoint_every_s": 0.0}
-    ranks = launched(tmp_path / "parts", 3, 1, half, options)
-    wait_for_a_step(tmp_path / "parts", 1, ranks)
-    ranks[0].terminate()
-    assert ended(ranks) == [85, 85, 85]
+    ranks = launched(tmp_path / "parts", 3, 1, settings, options, hold_at=6)
+    assert stopped_at(6, tmp_path / "parts", ranks) == [85, 85, 85]
     assert ended(launched(tmp_path / "parts", 3, 2, settings, options)) == [0, 0, 0]
     with pytest.raises(AssertionError):
         assert_identical(tmp_path / "whole", tmp_path / "parts")
@@ -177,8 +158,7 @@ def test_three_ranks_do_not_resume_exactly_without_the_rehearsal(
 def test_a_signal_to_one_rank_stops_all_with_one_checkpoint(
     tmp_path: Path, launched: Callable[..., Ranks], signalled: int
 ) -> None:
-    settings = {"min_step_s": 0.02, "epochs": 50}
-    ranks = launched(tmp_path, 2, 1, settings, {})
+    ranks = launched(tmp_path, 2, 1, ENDLESS, {})
     wait_for_a_step(tmp_path, 1, ranks)
     ranks[signalled].terminate()
     assert ended(ranks) == [ExitCode.CONTINUE_LATER] * 2
@@ -192,22 +172,23 @@ def test_a_signal_to_one_rank_stops_all_with_one_checkpoint(
 def test_a_deadline_is_met_with_a_checkpoint_and_no_signal(
     tmp_path: Path, launched: Callable[..., Ranks]
 ) -> None:
-    deadline = time.time() + 8.0
-    ranks = launched(tmp_path, 2, 1, {"min_step_s": 0.02, "epochs": 500}, {}, HPC_DEADLINE=str(deadline))
+    ranks = launched(tmp_path, 2, 1, ENDLESS | {"checkpoint_every_s": 1.0}, {"leave_within_s": 6.0})
     assert ended(ranks) == [ExitCode.CONTINUE_LATER] * 2
-    assert time.time() < deadline + 1.0
+    last = records.read_rows(RunPaths(tmp_path).events)[-1]
+    assert (last["kind"], last["reason"]) == ("checkpoint", "stop")
+    assert last["time"] < float((tmp_path / "deadline").read_text())
     assert (checkpoint_of(tmp_path) / "manifest.json").exists()
 
 
 def test_when_one_rank_dies_the_others_end_quickly_and_say_so(
     tmp_path: Path, launched: Callable[..., Ranks]
 ) -> None:
-    ranks = launched(tmp_path, 3, 1, {"min_step_s": 0.02, "epochs": 500}, {})
+    ranks = launched(tmp_path, 3, 1, ENDLESS, {})
     wait_for_a_step(tmp_path, 1, ranks)
     ranks[1].kill()
     begin = time.monotonic()
     outputs = [rank.communicate(timeout=LIMIT_S)[0] for rank in ranks]
-    assert time.monotonic() - begin < 10.0
+    assert time.monotonic() - begin < distributed.COLLECTIVE_TIMEOUT_S / 10
     assert [rank.returncode for rank in ranks] == [ExitCode.FAILED, -9, ExitCode.FAILED]
     assert "lost contact with another rank" in outputs[0]
     assert "lost contact" in outputs[2]
@@ -238,15 +219,13 @@ def test_after_a_kill_no_weights_of_the_erased_future_are_the_best(
 ) -> None:
     """The attempt that is killed has found better weights than those that its last checkpoint knows of."""
     paths = RunPaths(tmp_path)
-    settings = {"epochs": 50, "min_step_s": 0.02}
-    ranks = launched(tmp_path, 1, 1, settings | {"checkpoint_every_s": 0.0}, {})
-    wait_for_better_than(None, paths)
-    ranks[0].terminate()
-    assert ended(ranks) == [85]
+    ranks = launched(tmp_path, 1, 1, {"epochs": 50}, {}, hold_at=20)
+    assert stopped_at(20, tmp_path, ranks) == [85]
     state = final_state(tmp_path)["state"]
 
-    ranks = launched(tmp_path, 1, 2, settings, {})
-    wait_for_better_than(state["tracker"]["best_step"], paths)
+    ranks = launched(tmp_path, 1, 2, {"epochs": 50}, {}, hold_at=200)
+    wait_for(lambda: is_held(paths, attempt=2, step=200), ranks)
+    assert best_of(paths) not in (None, state["tracker"]["best_step"])
     ranks[0].kill()
     ended(ranks)
     assert final_state(tmp_path)["state"] == state
@@ -255,14 +234,6 @@ def test_after_a_kill_no_weights_of_the_erased_future_are_the_best(
     assert ended(launched(tmp_path, 1, 3, {"epochs": 50, "max_steps": state["step"]}, {})) == [0]
     assert best_of(paths) == state["tracker"]["best_step"]
     assert checkpoint.load_best(paths.best).value == state["tracker"]["best"]
-
-
-def wait_for_better_than(step: int | None, paths: RunPaths) -> None:
-    """Wait until there are best weights of another step than this."""
-    limit = time.monotonic() + LIMIT_S
-    while best_of(paths) in (None, step):
-        assert time.monotonic() < limit
-        time.sleep(0.01)
 
 
 def best_of(paths: RunPaths) -> int | None:
@@ -276,10 +247,8 @@ def test_half_precision_with_a_loss_scale_resumes_exactly(
 ) -> None:
     settings = {"precision": "fp16", "epochs": 3}
     assert ended(launched(tmp_path / "whole", 1, 1, settings, {})) == [0]
-    ranks = launched(tmp_path / "parts", 1, 1, settings | {"min_step_s": 0.05}, {})
-    wait_for_a_step(tmp_path / "parts", 1, ranks)
-    ranks[0].terminate()
-    assert ended(ranks) == [85]
+    ranks = launched(tmp_path / "parts", 1, 1, settings, {}, hold_at=10)
+    assert stopped_at(10, tmp_path / "parts", ranks) == [85]
     assert ended(launched(tmp_path / "parts", 1, 2, settings, {})) == [0]
     assert_identical(tmp_path / "whole", tmp_path / "parts")
     scaler = final_state(tmp_path / "whole")["optimizers"]["critic"]["scaler"]

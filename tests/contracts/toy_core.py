@@ -10,6 +10,7 @@ import logging
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,8 +27,9 @@ from hpc.run.stop import Stop
 from stockpred.config.base import TrainingConfig
 from stockpred.train import core, distributed
 from stockpred.train.learner import Batch, Direction, Evaluation, Learner, Networks, Update
+from tests.holds.control import PROJECT, PYTHONPATH
 
-REPOSITORY = Path(__file__).parents[2]
+REPOSITORY = PROJECT
 SETTINGS: dict[str, Any] = {
     "seed": 3,
     "epochs": 4,
@@ -52,7 +54,6 @@ SETTINGS: dict[str, Any] = {
     "compile": False,
     "exact": False,
     "tensorboard": False,
-    "min_step_s": 0.0,
     "num_workers": 0,
 }
 
@@ -65,7 +66,9 @@ class Options:
     num_samples: int = 150
     bad_step: int | None = None
     skips_rehearsal: bool = False
-    rendezvous_timeout_s: float = 60.0
+    rendezvous_timeout_s: float = 600.0
+    leave_within_s: float | None = None
+    """Seconds from the moment the ranks have met to the deadline."""
 
 
 class ToyStream:
@@ -167,6 +170,9 @@ def main(run: Path, settings: TrainingConfig, options: Options) -> core.Outcome:
     if options.skips_rehearsal:
         core.Core._warm_up_phase = lambda self: None  # type: ignore[method-assign]
     with distributed.joined(env, paths, settings, timeout_s=options.rendezvous_timeout_s) as group:
+        if options.leave_within_s is not None:
+            stop.margin_s, stop.deadline = 2.0, time.time() + options.leave_within_s
+            (run / "deadline").write_text(str(stop.deadline))
         return core.train(
             learner=ToyGan(options),
             stream=ToyStream(options.num_samples),
@@ -190,10 +196,11 @@ def launch(
     run.mkdir(parents=True, exist_ok=True)
     arguments = [sys.executable, program, str(run), json.dumps({"settings": settings, "options": options})]
     base = {name: value for name, value in os.environ.items() if not name.startswith(("SLURM_", "HPC_"))}
-    base |= {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1", "HPC_ATTEMPT": str(attempt), **environ}
+    base |= {"PYTHONPATH": PYTHONPATH, "OMP_NUM_THREADS": "1", "HPC_ATTEMPT": str(attempt), **environ}
     return [
         subprocess.Popen(
             arguments,
+            cwd=run,
             env={**base, "RANK": str(rank), "WORLD_SIZE": str(world_size)},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import csv
 import os
-import re
-import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -17,24 +17,30 @@ import pytest
 
 from hpc.run.history import AttemptRecord, Ledger
 from hpc.run.paths import RunPaths
-from tests.slurm.workspaces import PROJECT, fingerprint
+from tests.holds import control
+from tests.slurm.clusters import COMMAND_TIMEOUT_S, NO_SLURM
+from tests.slurm.workspaces import WAIT_S, copy_cases, fingerprint
 
 STOCKS = ("AAPL", "JNJ", "^GSPC")
 CHOICE = (
     *("per_stock", "--preset", "demo", "--only", ",".join(STOCKS)),
     *("training.epochs=6", "training.patience=1000", "data.synthetic.num_bars=300"),
 )
+TWO_AT_ONCE = ("hpc", "submit", *CHOICE, "array.at_once=2", "--local", "--wait")
+STEP = 3
 
 
 @pytest.fixture(scope="module")
 def pooled(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """Return a workspace in which three stocks were trained, two at once, and what was printed."""
     root = new_workspace(tmp_path_factory.mktemp("array") / "pooled")
-    done = run(
-        root, "hpc", "submit", *CHOICE, "array.at_once=2", "training.min_step_s=0.05", "--local", "--wait"
-    )
-    assert done.returncode == 0, done.stderr
-    return root, done.stdout
+    control.hold(root, STEP)
+    with started(root, "-m", *TWO_AT_ONCE) as process:
+        until(lambda: len(held_runs(root)) == 2, root, process)
+        control.release(root)
+        code = process.wait(timeout=COMMAND_TIMEOUT_S)
+    assert code == 0, output_of(root)
+    return root, output_of(root)
 
 
 def test_a_pool_trains_every_stock_and_no_more_at_once_than_it_may(pooled: tuple[Path, str]) -> None:
@@ -69,9 +75,7 @@ def test_to_submit_again_trains_nothing_again(pooled: tuple[Path, str]) -> None:
     root, _ = pooled
     before = {path: path.stat().st_mtime_ns for path in root.glob("runs/per_stock/*/events.jsonl")}
 
-    done = run(
-        root, "hpc", "submit", *CHOICE, "array.at_once=2", "training.min_step_s=0.05", "--local", "--wait"
-    )
+    done = run(root, *TWO_AT_ONCE)
 
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("was finished before") == len(STOCKS)
@@ -95,41 +99,40 @@ def test_without_the_launcher_the_numbers_are_the_same(pooled: tuple[Path, str],
 
 def test_torchruns_ranks_stop_together_and_go_on_when_the_command_is_given_again(tmp_path: Path) -> None:
     root = new_workspace(tmp_path / "torchrun")
-    words = (*CHOICE[:3], "--only", "AAPL", *CHOICE[5:], "training.min_step_s=0.1")
-    first = start_torchrun(root, *words)
-    try:
-        wait_for_a_step(root, first)
+    words = (*CHOICE[:3], "--only", "AAPL", *CHOICE[5:])
+    launcher = ("-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=0")
+    command = (*launcher, "-m", "stockpred", "train", *words)
+    control.hold(root, STEP)
+    with started(root, *command) as first:
+        until(lambda: bool(held_runs(root)), root, first)
         first.send_signal(signal.SIGTERM)
-        first.wait(timeout=60)
-    finally:
-        first.kill()
-    second = start_torchrun(root, *words)
+        first.wait(timeout=COMMAND_TIMEOUT_S)
+    with started(root, *command) as second:
+        code = second.wait(timeout=COMMAND_TIMEOUT_S)
 
-    assert second.wait(timeout=120) == 0
+    assert code == 0, output_of(root)
     (paths,) = runs_of(root).values()
     history = Ledger(paths.events).history()
     assert [attempt.cause for attempt in history.attempts] == ["cancelled", "finished"]
-    assert history.attempts[1].first_step == history.attempts[0].committed_step
+    assert history.attempts[1].first_step == history.attempts[0].committed_step == STEP
     assert history.finished
     assert not paths.lease.exists()
 
 
 def test_ctrl_c_saves_keeps_the_log_and_begins_no_other_run(tmp_path: Path) -> None:
     root = new_workspace(tmp_path / "interrupted")
-    words = (*CHOICE[:3], "--only", "AAPL,JNJ", *CHOICE[5:], "training.min_step_s=0.1")
-    process = start(root, "-m", "stockpred", "train", *words)
-    try:
-        wait_for_a_step(root, process)
+    words = (*CHOICE[:3], "--only", "AAPL,JNJ", *CHOICE[5:])
+    control.hold(root, STEP)
+    with started(root, "-m", "stockpred", "train", *words) as process:
+        until(lambda: bool(held_runs(root)), root, process)
         process.send_signal(signal.SIGINT)
-        code = process.wait(timeout=60)
-    finally:
-        process.kill()
+        code = process.wait(timeout=COMMAND_TIMEOUT_S)
 
     assert code == 130
     (paths,) = runs_of(root).values()
     (attempt,) = Ledger(paths.events).history().attempts
     assert attempt.cause == "cancelled"
-    assert attempt.committed_step
+    assert attempt.committed_step == STEP
     assert "=== attempt 1 of per_stock/" in paths.rank_log(0).read_text()
 
 
@@ -137,8 +140,7 @@ def test_to_train_a_finished_run_again_rewrites_nothing(pooled: tuple[Path, str]
     root, _ = pooled
     before = {path: path.read_bytes() for path in root.glob("runs/per_stock/*/*.json")}
 
-    again = (*CHOICE, "array.at_once=2", "training.min_step_s=0.05")
-    done = run(root, "stockpred", "train", *again, "data.dir=elsewhere")
+    done = run(root, "stockpred", "train", *CHOICE, "array.at_once=2", "data.dir=elsewhere")
 
     assert done.stdout.count("was finished before") == len(STOCKS)
     assert {path: path.read_bytes() for path in before} == before
@@ -146,21 +148,21 @@ def test_to_train_a_finished_run_again_rewrites_nothing(pooled: tuple[Path, str]
 
 def test_a_run_that_was_cancelled_can_be_submitted_again_while_its_pool_lives(tmp_path: Path) -> None:
     root = new_workspace(tmp_path / "again")
-    words = (*CHOICE, "array.at_once=1", "training.min_step_s=0.1", "--local")
-    assert run(root, "hpc", "submit", *words).returncode == 0
-    deadline = time.monotonic() + 60
-    while not list(root.glob("runs/*/*/status.json")):
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    words = ("hpc", "submit", *CHOICE, "array.at_once=1", "--local")
+    control.hold(root, STEP)
+    assert run(root, *words).returncode == 0
+    until(lambda: bool(held_runs(root)), root)
 
     cancelled = run(root, "hpc", "cancel", "per_stock", "--only", "^GSPC")
     waiting = run(root, "hpc", "status", "per_stock", "--only", "^GSPC")
-    done = run(root, "hpc", "submit", *words, "--wait")
+    with started(root, "-m", *words, "--wait") as process:
+        until(lambda: "per_stock/demo-GSPC" in output_of(root), root, process)
+        control.release(root)
+        code = process.wait(timeout=COMMAND_TIMEOUT_S)
 
     assert cancelled.stdout.count("cancelled") == 1
     assert "\tcancelled\t" in waiting.stdout
-    assert "per_stock/demo-GSPC" in done.stdout
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert code == 0, output_of(root)
     histories = [Ledger(paths.events).history() for paths in runs_of(root).values()]
     assert all(history.finished for history in histories)
     assert most_at_once([attempt for history in histories for attempt in history.attempts]) == 1
@@ -225,15 +227,14 @@ def test_bars_that_are_missing_or_misshapen_are_refused_before_any_job(
 
 
 def new_workspace(root: Path) -> Path:
-    root.mkdir(parents=True)
-    for folder in ("cases", "slurm"):
-        shutil.copytree(PROJECT / folder, root / folder)
+    copy_cases(root)
     return root
 
 
 def environ() -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("SLURM_", "HPC_"))}
-    return kept | {"PYTHONPATH": str(PROJECT), "OMP_NUM_THREADS": "1"}
+    own = {"PYTHONPATH": control.PYTHONPATH, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+    return kept | own | NO_SLURM
 
 
 def run(root: Path, program: str, *words: str, ranks: str = "1") -> subprocess.CompletedProcess[str]:
@@ -243,29 +244,40 @@ def run(root: Path, program: str, *words: str, ranks: str = "1") -> subprocess.C
         env=environ() | ({"RANK": "0", "WORLD_SIZE": ranks} if ranks != "1" else {}),
         capture_output=True,
         text=True,
-        timeout=180,
+        timeout=COMMAND_TIMEOUT_S,
         check=False,
     )
 
 
-def start_torchrun(root: Path, *words: str) -> subprocess.Popen[bytes]:
-    launcher = ("-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=0")
-    return start(root, *launcher, "-m", "stockpred", "train", *words)
-
-
-def start(root: Path, *words: str) -> subprocess.Popen[bytes]:
+@contextmanager
+def started(root: Path, *words: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Start Python with these words, writing to a file (see ``output_of``); it does not outlive the test."""
     with (root / "output.log").open("ab") as log:
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, *words], cwd=root, env=environ(), stdout=log, stderr=subprocess.STDOUT
         )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
 
 
-def wait_for_a_step(root: Path, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 90
-    while not any(re.search('"step": [1-9]', path.read_text()) for path in root.glob("runs/*/*/status.json")):
-        assert process.poll() is None, (root / "output.log").read_text()
+def output_of(root: Path) -> str:
+    return (root / "output.log").read_text()
+
+
+def until(is_so: Callable[[], bool], root: Path, process: subprocess.Popen[bytes] | None = None) -> None:
+    deadline = time.monotonic() + WAIT_S
+    while not is_so():
+        assert process is None or process.poll() is None, output_of(root)
         assert time.monotonic() < deadline
         time.sleep(0.1)
+
+
+def held_runs(root: Path) -> list[RunPaths]:
+    """Return the runs whose first attempt has come to the step at which it waits."""
+    return [paths for paths in runs_of(root).values() if control.is_held(paths, attempt=1, step=STEP)]
 
 
 def runs_of(root: Path) -> dict[str, RunPaths]:

@@ -4,39 +4,40 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from hpc.run.history import Ledger
 from hpc.run.paths import RunPaths
-from tests.slurm.workspaces import PROJECT, fingerprint
+from tests.holds import control
+from tests.slurm.clusters import COMMAND_TIMEOUT_S, NO_SLURM
+from tests.slurm.workspaces import WAIT_S, copy_cases, fingerprint
 
-QUICK = ("training.epochs=2", "training.min_step_s=0.05")
+BRIEF = ("training.epochs=2",)
+STEP = 5
 
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    for folder in ("cases", "slurm"):
-        shutil.copytree(PROJECT / folder, tmp_path / folder)
+    copy_cases(tmp_path)
     return tmp_path
 
 
 def hpc(root: Path, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
     """Run the command as on a machine without a Slurm."""
-    environ = {name: value for name, value in os.environ.items() if name != "SLURM_CONF"}
     done = subprocess.run(
         [sys.executable, "-m", "hpc", *words],
         cwd=root,
-        env={**environ, "PYTHONPATH": str(PROJECT)},
+        env={**os.environ, **NO_SLURM, "PYTHONPATH": control.PYTHONPATH},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=COMMAND_TIMEOUT_S,
         check=False,
     )
     assert not check or done.returncode == 0, done.stdout + done.stderr
@@ -47,9 +48,8 @@ def run_of(root: Path, done: subprocess.CompletedProcess[str]) -> RunPaths:
     return RunPaths(root / "runs" / done.stdout.split()[0])
 
 
-def until(is_so: object, timeout_s: float = 60) -> None:
-    deadline = time.monotonic() + timeout_s
-    assert callable(is_so)
+def until(is_so: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + WAIT_S
     while not is_so():
         assert time.monotonic() < deadline
         time.sleep(0.1)
@@ -71,9 +71,21 @@ def test_the_demo_is_interrupted_once_and_ends_like_a_run_that_was_not(root: Pat
     assert f"report: {paths.report}" in shown.stdout
 
 
+def submit(root: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    return hpc(root, "submit", "crypto", "--preset", "demo", *BRIEF, "--local", *words)
+
+
+def submit_held(root: Path, *words: str) -> RunPaths:
+    """Submit a run and return it when it waits at a step."""
+    control.hold(root, STEP)
+    paths = run_of(root, submit(root, *words))
+    until(lambda: control.is_held(paths, attempt=1, step=STEP))
+    return paths
+
+
 def test_submitting_a_finished_run_again_points_to_its_report(root: Path) -> None:
-    first = hpc(root, "submit", "crypto", "--preset", "demo", *QUICK, "--local", "--wait")
-    again = hpc(root, "submit", "crypto", "--preset", "demo", *QUICK, "--local")
+    first = submit(root, "--wait")
+    again = submit(root)
 
     assert "was finished before" in again.stdout
     assert run_of(root, again) == run_of(root, first)
@@ -81,37 +93,45 @@ def test_submitting_a_finished_run_again_points_to_its_report(root: Path) -> Non
 
 
 def test_a_live_run_is_not_started_twice_and_a_cancelled_one_continues(root: Path) -> None:
-    slow = ("training.epochs=4", "training.min_step_s=0.2")
-    paths = run_of(root, hpc(root, "submit", "crypto", "--preset", "demo", *slow, "--local"))
-    until(lambda: paths.status.exists())
+    paths = submit_held(root)
 
-    again = hpc(root, "submit", "crypto", "--preset", "demo", *slow, "--local")
+    again = submit(root)
     hpc(root, "cancel", "crypto")
     until(lambda: '"cancelled"' in hpc(root, "status", "--json").stdout)
     saved = Ledger(paths.events).history().committed_step
-    faster = hpc(root, "submit", "crypto", "--preset", "demo", *slow, "--local", "--wait")
+    to_the_end = submit(root, "--wait")
 
     assert "is already at work" in again.stdout
-    assert saved > 0
+    assert saved == STEP
     history = Ledger(paths.events).history()
     assert history.attempts[-1].first_step == saved
     assert history.finished
-    assert "report:" in faster.stdout
+    assert "report:" in to_the_end.stdout
 
 
 def test_a_killed_batch_side_leaves_a_run_that_the_next_submit_continues(root: Path) -> None:
-    slow = ("training.epochs=4", "training.min_step_s=0.2", "training.checkpoint_every_s=1")
-    paths = run_of(root, hpc(root, "submit", "crypto", "--preset", "demo", *slow, "--local"))
-    until(lambda: Ledger(paths.events).history().committed_step > 0)
+    often = "training.checkpoint_every_s=0"
+    paths = submit_held(root, often)
+    saved = Ledger(paths.events).history().committed_step
 
-    for process in Path("/proc").glob("[0-9]*"):
-        if is_of(process, root):
-            os.kill(int(process.name), signal.SIGKILL)
+    kill_all_of(root)
     lost = hpc(root, "status", "--plain").stdout
-    hpc(root, "submit", "crypto", "--preset", "demo", *slow, "--local", "--wait")
+    control.release(root)
+    submit(root, often, "--wait")
 
+    assert saved > 0
     assert "\tlost\t" in lost
-    assert Ledger(paths.events).history().finished
+    history = Ledger(paths.events).history()
+    assert history.attempts[-1].first_step == saved
+    assert history.finished
+
+
+def kill_all_of(root: Path) -> None:
+    """Kill every process that works in a workspace, and let none see another die."""
+    pids = [int(process.name) for process in Path("/proc").glob("[0-9]*") if is_of(process, root)]
+    for number in (signal.SIGSTOP, signal.SIGKILL):
+        for pid in pids:
+            os.kill(pid, number)
 
 
 def is_of(process: Path, root: Path) -> bool:

@@ -1,4 +1,6 @@
-"""Killed with -9 at twenty moments and resumed each time, a run ends bit for bit like one that was not."""
+"""Killed with -9 in steps, evaluations and saves and resumed each time, a run ends bit for bit like one that
+was not.
+"""
 
 from __future__ import annotations
 
@@ -6,78 +8,95 @@ import os
 import random
 import subprocess
 import sys
-import time
-from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
+
+import pytest
 
 from hpc.attempt.submit import write_run
 from hpc.plan.plan import build
 from hpc.run.history import Ledger
 from hpc.run.paths import RunPaths
-from tests.slurm.workspaces import PROJECT, fingerprint
+from tests.holds.control import PROJECT
+from tests.slurm.clusters import COMMAND_TIMEOUT_S
+from tests.slurm.workspaces import fingerprint
 
 NUM_RANKS = 2
-MOMENTS = ("step", "evaluate", "save")
-NUM_KILLS = 20
+# Of each act since the start of an attempt, the last one in which it may die; an attempt has 4 steps for each
+# evaluation and each save, so that no kill comes more than 30 steps after the one before.
+MOST = {"step": 30, "evaluate": 7, "save": 7}
+STEPS_PER_KILL = 32
+STEPS_PER_EPOCH = 8
 SETTINGS = (
     "data.synthetic.num_bars=400",
-    "training.epochs=60",
+    "model.d_model=32",
+    "model.num_layers=1",
     "training.batch_size=16",
     "training.patience=1000",
     "training.evaluations_per_epoch=2",
     "training.checkpoint_every_s=0",
-    "training.min_step_s=0.05",
 )
 
 
-def test_twenty_kills_at_random_moments_change_no_bit(tmp_path: Path) -> None:
-    whole = new_run(tmp_path / "whole")
-    assert attempt(whole, 1, moment=None) == 0
-    broken = new_run(tmp_path / "broken")
-    chance = random.Random(20)
-    kills = [MOMENTS[index % len(MOMENTS)] for index in range(NUM_KILLS)]
+@dataclass(frozen=True)
+class Death:
+    """In which act since the start of an attempt rank 0 dies, and after what fraction of its time."""
 
-    for number, moment in enumerate(kills, start=1):
-        assert attempt(broken, number, moment=moment, after_s=chance.uniform(0.3, 1.2)) < 0
-    assert attempt(broken, NUM_KILLS + 1, moment=None) == 0
+    act: str
+    number: int
+    fraction: float
 
+    @property
+    def words(self) -> tuple[str, str, str]:
+        return self.act, str(self.number), str(self.fraction)
+
+
+@pytest.mark.parametrize("num_kills", [6, pytest.param(20, marks=pytest.mark.long)])
+def test_kills_in_steps_evaluations_and_saves_change_no_bit(tmp_path: Path, num_kills: int) -> None:
+    epochs = f"training.epochs={num_kills * STEPS_PER_KILL // STEPS_PER_EPOCH + 1}"
+    whole, broken = (new_run(tmp_path / name, epochs) for name in ("whole", "broken"))
+    chance = random.Random(num_kills)
+    deaths = [a_death(act, chance) for _, act in zip(range(num_kills), [*MOST] * num_kills, strict=False)]
+
+    assert attempt(whole, 1, None) == 0
+    codes = [attempt(broken, number, death) for number, death in enumerate(deaths, start=1)]
+    assert attempt(broken, num_kills + 1, None) == 0
+
+    assert codes == [-9] * num_kills
     assert fingerprint(broken) == fingerprint(whole)
-    assert Counter(kills) == {"step": 7, "evaluate": 7, "save": 6}
     resumed = [row["step"] for row in Ledger(broken.events).rows() if row["kind"] == "resumed"]
-    assert len(resumed) >= NUM_KILLS // 2
-    assert resumed == sorted(resumed)
+    assert len(resumed) == num_kills
+    assert resumed == sorted(set(resumed))
 
 
-def new_run(root: Path) -> RunPaths:
+def a_death(act: str, chance: random.Random) -> Death:
+    return Death(act, chance.randint(2, MOST[act]), chance.random())
+
+
+def new_run(root: Path, *overrides: str) -> RunPaths:
     root.mkdir()
     for folder in ("cases", "slurm"):
         (root / folder).symlink_to(PROJECT / folder)
-    plan = build(root, "crypto", preset="demo", overrides=SETTINGS)
+    plan = build(root, "crypto", preset="demo", overrides=(*SETTINGS, *overrides))
     write_run(plan)
     return plan.paths
 
 
-def attempt(paths: RunPaths, number: int, *, moment: str | None, after_s: float = 0.0) -> int:
-    """Run the ranks; kill them all within ``moment`` after ``after_s`` of training. Return rank 0's code."""
-    mark = paths.root / "mark"
-    mark.unlink(missing_ok=True)
-    ranks = [start(paths, number, rank, mark) for rank in range(NUM_RANKS)]
+def attempt(paths: RunPaths, number: int, death: Death | None) -> int:
+    """Run the ranks; when rank 0 dies its ``death``, kill the others. Return rank 0's exit code."""
+    ranks = [start(paths, number, rank, death if rank == 0 else None) for rank in range(NUM_RANKS)]
     try:
-        if moment is not None:
-            wait_for(mark, "step", ranks[0])
-            time.sleep(after_s)
-            wait_for(mark, moment, ranks[0])
-            for rank in ranks:
-                rank.kill()
-        codes = [rank.wait(timeout=240) for rank in ranks]
-        return codes[0]
+        code = ranks[0].wait(timeout=COMMAND_TIMEOUT_S)
+        if code == 0:
+            assert ranks[1].wait(timeout=COMMAND_TIMEOUT_S) == 0
+        return code
     finally:
         for rank in ranks:
             rank.kill()
             rank.wait()
 
 
-def start(paths: RunPaths, number: int, rank: int, mark: Path) -> subprocess.Popen[bytes]:
+def start(paths: RunPaths, number: int, rank: int, death: Death | None) -> subprocess.Popen[bytes]:
     root = paths.root.parents[2]
     environ = {
         **os.environ,
@@ -88,15 +107,8 @@ def start(paths: RunPaths, number: int, rank: int, mark: Path) -> subprocess.Pop
         "WORLD_SIZE": str(NUM_RANKS),
         "LOCAL_WORLD_SIZE": str(NUM_RANKS),
     }
-    script = str(Path(__file__).with_name("marked_rank.py"))
-    own_mark = mark if rank == 0 else paths.root / f"mark_{rank}"
+    script = str(Path(__file__).with_name("killed_rank.py"))
+    words = death.words if death else ()
     with paths.rank_log(rank).open("ab") as log:
-        command = [sys.executable, script, str(paths.root.relative_to(root)), str(own_mark)]
+        command = [sys.executable, script, str(paths.root.relative_to(root)), *words]
         return subprocess.Popen(command, cwd=root, env=environ, stdout=log, stderr=subprocess.STDOUT)
-
-
-def wait_for(mark: Path, word: str, rank: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 60
-    while not mark.exists() or mark.read_text() != word:
-        assert rank.poll() is None, f"the rank ended by itself before it was in a {word}"
-        assert time.monotonic() < deadline

@@ -19,6 +19,15 @@ DEVCLUSTER = Path(__file__).resolve().parents[2] / "slurm" / "devcluster"
 NUM_PORTS = 6
 # Below the range from which the kernel gives ports to everybody (32768), above Slurm's own (6817-6819).
 PORTS = range(21000, 31000, NUM_PORTS)
+PORTS_APART = 37
+"""Processes with neighbouring pids, such as the workers of one test run, look for ports this far apart."""
+
+NUM_TRIES = 3
+COMMAND_TIMEOUT_S = 300.0
+"""No wait for anything: it ends what hangs, so it is far above what a loaded machine needs."""
+
+NO_SLURM = {"SLURM_CONF": os.devnull}
+"""The environment of a machine without a Slurm, even while one runs there."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +37,7 @@ class Cluster:
     dir: Path
     env: dict[str, str]
 
-    def run(self, *command: str, timeout_s: float = 60.0) -> str:
+    def run(self, *command: str, timeout_s: float = COMMAND_TIMEOUT_S) -> str:
         """Return what a command prints in this cluster's environment; raise if it fails."""
         return subprocess.run(
             command, env=self.env, capture_output=True, text=True, timeout=timeout_s, check=True
@@ -40,12 +49,12 @@ class Cluster:
 
 def devcluster(verb: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, str(DEVCLUSTER), verb, *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=COMMAND_TIMEOUT_S, check=False)
 
 
 def free_ports() -> int:
-    """Return the first of six ports in a row that nobody listens on; test runs begin apart, by their pid."""
-    first = os.getpid() % len(PORTS)
+    """Return the first of six ports in a row that nobody listens on."""
+    first = os.getpid() * PORTS_APART % len(PORTS)
     for start in (*PORTS[first:], *PORTS[:first]):
         if all(is_free(port) for port in range(start, start + NUM_PORTS)):
             return int(start)
@@ -68,18 +77,27 @@ def running_cluster(name: str, *arguments: str) -> Iterator[Cluster]:
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
-    where = ("--dir", str(directory), "--name", name)
     try:
-        done = devcluster("up", *where, "--ports-from", str(free_ports()), *arguments)
-        if done.returncode:
-            logs = "\n".join(f"{log}:\n{log.read_text()[-1500:]}" for log in sorted(directory.glob("logs/*")))
-            pytest.fail(f"the cluster did not start:\n{done.stderr}\n{logs}")
+        bring_up(directory, "--name", name, *arguments)
         yield Cluster(directory, environment(directory))
     finally:
         guard.kill()
         guard.wait()
         devcluster("down", "--dir", str(directory))
         shutil.rmtree(directory, ignore_errors=True)
+
+
+def bring_up(directory: Path, *arguments: str) -> None:
+    """Start a cluster on free ports; look again when others were quicker to take them."""
+    for _ in range(NUM_TRIES):
+        ports = str(free_ports())
+        done = devcluster("up", "--dir", str(directory), "--ports-from", ports, *arguments)
+        if done.returncode == 0:
+            return
+        if " is taken " not in done.stderr:
+            break
+    logs = "\n".join(f"{log}:\n{log.read_text()[-1500:]}" for log in sorted(directory.glob("logs/*")))
+    pytest.fail(f"the cluster did not start:\n{done.stderr}\n{logs}")
 
 
 def environment(directory: Path) -> dict[str, str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.slurm.clusters import refuse_without_slurm
+from tests.slurm.clusters import COMMAND_TIMEOUT_S, refuse_without_slurm
 
 pytestmark = pytest.mark.slurm
 ROOT = Path(__file__).resolve().parents[2]
@@ -33,7 +33,7 @@ def test_every_command_of_the_readme_runs() -> None:
             env=kept,
             capture_output=True,
             text=True,
-            timeout=180,
+            timeout=COMMAND_TIMEOUT_S,
             check=False,
         )
     finally:

@@ -19,10 +19,10 @@ import torch
 from hpc.base import records
 from hpc.run.history import History, Ledger
 from hpc.run.paths import RunPaths
-from tests.slurm.clusters import Cluster
+from tests.holds import control
+from tests.holds.control import PROJECT, PYTHONPATH
+from tests.slurm.clusters import COMMAND_TIMEOUT_S, Cluster
 
-PROJECT = Path(__file__).resolve().parents[2]
-PACE_S = 0.05
 # Four ranks on two nodes; 260 windows make 4 steps a pass, so 64 passes are 260 steps.
 SETTINGS = (
     "data.synthetic.num_bars=400",
@@ -39,13 +39,17 @@ SETTINGS = (
     "resources.memory_gb_per_gpu=4",
 )
 
-
-# At 0.65 s each, 200 steps take 130 s: more than one limit of two minutes, less than two of them.
 STOCKS = (
     *("per_stock", "--preset", "demo", "training.epochs=1000", "training.max_steps=200"),
     *("training.patience=1000", "training.checkpoint_every_s=1000"),
     *("resources.cpus_per_gpu=1", "resources.memory_gb_per_gpu=4"),
 )
+
+# These end what hangs; no test waits for them, so they are far above what a loaded machine needs.
+WAIT_S = 300.0
+RUN_S = 900.0
+LEAVE_S = 60.0
+ASK_EVERY_S = 3.0
 
 
 @dataclass(frozen=True)
@@ -55,23 +59,39 @@ class Workspace:
     root: Path
     cluster: Cluster
 
-    def hpc(self, *words: str, timeout_s: float = 120.0) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "hpc", *words]
-        environ = {**self.cluster.env, "PYTHONPATH": str(PROJECT)}
+    @property
+    def environ(self) -> dict[str, str]:
+        return {**self.cluster.env, "PYTHONPATH": PYTHONPATH}
+
+    def hpc(self, *words: str) -> subprocess.CompletedProcess[str]:
+        return self._run(sys.executable, "-m", "hpc", *words)
+
+    def run(self, *command: str) -> str:
+        """Return what a command prints that a person types in here; raise if it fails."""
+        done = self._run(*command)
+        done.check_returncode()
+        return done.stdout
+
+    def _run(self, *command: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             command,
             cwd=self.root,
-            env=environ,
+            env=self.environ,
             capture_output=True,
             text=True,
-            timeout=timeout_s,
+            timeout=COMMAND_TIMEOUT_S,
             check=False,
         )
 
     def start_hpc(self, *words: str) -> subprocess.Popen[bytes]:
-        environ = {**self.cluster.env, "PYTHONPATH": str(PROJECT)}
         command = [sys.executable, "-m", "hpc", *words]
-        return subprocess.Popen(command, cwd=self.root, env=environ, stdout=subprocess.DEVNULL)
+        return subprocess.Popen(command, cwd=self.root, env=self.environ, stdout=subprocess.DEVNULL)
+
+    def hold(self, *steps: int) -> None:
+        control.hold(self.root, *steps)
+
+    def release(self) -> None:
+        control.release(self.root)
 
     def submit(self, *overrides: str) -> Submitted:
         (run,) = self.submitted("crypto", "--preset", "demo", *SETTINGS, *overrides)
@@ -79,7 +99,7 @@ class Workspace:
 
     def submitted(self, *words: str) -> list[Submitted]:
         """Submit by `hpc submit`; return the runs in the order in which it names them."""
-        done = self.hpc("submit", *words, timeout_s=300)
+        done = self.hpc("submit", *words)
         assert done.returncode == 0, done.stderr
         names = [line.split()[0] for line in done.stdout.splitlines() if " as job " in line]
         return [Submitted(self, RunPaths(self.root / "runs" / name)) for name in names]
@@ -108,24 +128,33 @@ class Submitted:
         (view,) = json.loads(done.stdout)
         return dict(view)
 
-    def step(self) -> int:
-        return int((records.read_json_if_any(self.paths.status) or {}).get("step", 0))
-
-    def until(self, is_so: Callable[[], bool], *, timeout_s: float = 120.0) -> None:
-        deadline = time.monotonic() + timeout_s
+    def until(self, is_so: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + WAIT_S
         while not is_so():
             assert time.monotonic() < deadline, self.story()
             time.sleep(0.2)
 
-    def until_over(self, *, timeout_s: float = 420.0) -> str:
-        """Ask every other second how it goes, as a monitor does; return the last state."""
-        deadline = time.monotonic() + timeout_s
-        while True:
-            state = str(self.view()["state"])
-            if state in ("finished", "failed", "cancelled", "lost"):
-                return state
+    def until_held(self, step: int, *, attempt: int = 1) -> None:
+        """Wait until the run waits at a step that its workspace holds."""
+        self.until(lambda: control.is_held(self.paths, attempt=attempt, step=step))
+
+    def until_attempt(self, number: int) -> None:
+        """Wait until this attempt has begun; like a monitor, lift holds meanwhile."""
+        deadline = time.monotonic() + WAIT_S
+        while len(self.history.attempts) < number:
+            self._ask_after_a_while()
             assert time.monotonic() < deadline, self.story()
-            time.sleep(2.0)
+
+    def until_over(self) -> str:
+        """Ask every three seconds how it goes, as a monitor does; return the last state."""
+        deadline = time.monotonic() + RUN_S
+        while (state := self._ask_after_a_while()) not in ("finished", "failed", "cancelled", "lost"):
+            assert time.monotonic() < deadline, self.story()
+        return state
+
+    def _ask_after_a_while(self) -> str:
+        time.sleep(ASK_EVERY_S)
+        return str(self.view()["state"])
 
     def story(self) -> str:
         logs = [self.paths.logs / "job.log", self.paths.rank_log(0)]
@@ -134,10 +163,14 @@ class Submitted:
 
 
 def new_workspace(root: Path, cluster: Cluster) -> Workspace:
-    root.mkdir(parents=True)
+    copy_cases(root)
+    return Workspace(root, cluster)
+
+
+def copy_cases(root: Path) -> None:
+    """Make a workspace at ``root`` with the cases and scripts of the project."""
     for folder in ("cases", "slurm"):
         shutil.copytree(PROJECT / folder, root / folder)
-    return Workspace(root, cluster)
 
 
 def fingerprint(paths: RunPaths) -> dict[str, str]:
@@ -152,8 +185,16 @@ def fingerprint(paths: RunPaths) -> dict[str, str]:
     }
 
 
+def processes_after_a_while(workspace: Workspace) -> list[str]:
+    """Return the processes that still work in a workspace, once they had the time to leave."""
+    deadline = time.monotonic() + LEAVE_S
+    while (found := processes_of(workspace)) and time.monotonic() < deadline:
+        time.sleep(0.5)
+    return found
+
+
 def processes_of(workspace: Workspace) -> list[str]:
-    """Return the processes that still work in a workspace."""
+    """Return the processes that work in a workspace now."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         try:

@@ -1,6 +1,6 @@
 """The sbatch script: golden files, bash's and shellcheck's opinion, hostile directories, broken templates.
 
-A golden file that changes on purpose: HPC_WRITE_GOLDEN=1 pytest tests/hpc/plan/test_sbatch.py writes it anew.
+Write changed golden files anew with `HPC_WRITE_GOLDEN=1 pytest tests/hpc/plan/test_sbatch.py`.
 """
 
 from __future__ import annotations

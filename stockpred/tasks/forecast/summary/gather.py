@@ -23,7 +23,7 @@ from stockpred.tasks.forecast.results import RegressionResults
 TASK = "forecast"
 NO_MATTER = (
     *("array", "resources", "retry", "data.symbol", "data.dir", "model.name"),
-    *("training.min_step_s", "training.num_workers", "training.checkpoint_every_s"),
+    *("training.num_workers", "training.checkpoint_every_s"),
 )
 """Settings, and groups of them, that say which run it is, where and how fast it goes.
 

@@ -38,7 +38,7 @@ def test_runs_with_other_settings_have_rows_of_their_own(tmp_path: Path) -> None
 
 NO_MATTER = [
     *("data.symbol=A", "data.dir=/x", "array.key=data.symbol", "array.values=[A]", "resources.gpus=2"),
-    *("retry.max_attempts=3", "model.name=mlp", "training.min_step_s=0.1", "training.num_workers=2"),
+    *("retry.max_attempts=3", "model.name=mlp", "training.checkpoint_every_s=1", "training.num_workers=2"),
     "training.checkpoint_every_s=5",
 ]
 
