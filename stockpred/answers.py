@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from hpc.base import yamlfile
-from hpc.base.errors import UserError
+from hpc.base.errors import ExitCode, UserError
 from hpc.base.text import suggestion
 from stockpred import model_sizes
 from stockpred.config import combination, registry, schema
@@ -81,7 +81,7 @@ def _answer_case(case: Row, topics: Sequence[str]) -> Row:
     try:
         values, trees = _expanded(case)
     except UserError as error:
-        return {"values": None, "runs": [], "findings": [_failure("values", error)]}
+        return {"values": None, "runs": [], "findings": [_finding("values", "fail", error)]}
     problems = [problems_of(tree) for tree in trees]
     sizes: list[int | None] = [None] * len(trees)
     findings: list[Row] = []
@@ -122,7 +122,8 @@ def _read_universe(name: str) -> Universe:
     """Read a universe; where there is none, say which setting names it."""
     if not Path(name).is_file():
         fix = "write symbol,name,category lines"
-        raise UserError(f"there is no universe file {name!r}", where="data.universe", fix=fix)
+        what = f"there is no universe file {name!r}"
+        raise UserError(what, where="data.universe", fix=fix, exit_code=ExitCode.REFUSED)
     return universe.read(Path(name))
 
 
@@ -130,7 +131,7 @@ def _checked_findings(trees: Sequence[Tree]) -> list[Row]:
     try:
         return data_findings(trees)
     except UserError as error:
-        return [_failure("universe", error)]
+        return [_finding("universe", "fail", error)]
 
 
 def _findings(config: DataConfig, assets: Universe) -> Iterator[Row]:
@@ -138,7 +139,7 @@ def _findings(config: DataConfig, assets: Universe) -> Iterator[Row]:
     if config.source == "synthetic":
         ignored = f"; {config.dir} is not read" if config.dir else ""
         what = f"synthetic bars: the result says nothing about a market{ignored}"
-        yield {"name": "bars", "severity": "warn", "what": what, "fix": None, "where": "data.source"}
+        yield _finding("bars", "warn", UserError(what, where="data.source"))
         return
     source = registry.load(SOURCES, config.source, where="data.source")
     try:
@@ -147,7 +148,7 @@ def _findings(config: DataConfig, assets: Universe) -> Iterator[Row]:
         if hasattr(source, "survey"):
             source.survey(config, assets)
     except UserError as error:
-        yield _failure("bars", error)
+        yield _finding("bars", "fail", error)
 
 
 def _require_files(directory: str | None) -> None:
@@ -160,7 +161,7 @@ def _require_files(directory: str | None) -> None:
     elif Path(directory).is_dir() and not any(Path(directory).iterdir()):
         what = f"{directory!r} holds no files"
     if what:
-        raise UserError(what, where="data.dir", fix=HOW_TO_GET_BARS)
+        raise UserError(what, where="data.dir", fix=HOW_TO_GET_BARS, exit_code=ExitCode.REFUSED)
 
 
 def _sizes(trees: Sequence[Tree]) -> tuple[list[int | None], list[Row]]:
@@ -172,7 +173,7 @@ def _sizes(trees: Sequence[Tree]) -> tuple[list[int | None], list[Row]]:
             sizes.append(model_sizes.size_of(tree))
         except UserError as error:
             sizes.append(None)
-            errors.setdefault(str(error), _failure("model", error))
+            errors.setdefault(str(error), _finding("model", "fail", error))
     return sizes, list(errors.values())
 
 
@@ -220,8 +221,8 @@ def _wanted_bars(trees: Sequence[Tree]) -> Iterator[tuple[DataConfig, Universe]]
         yield configs[0], assets
 
 
-def _failure(name: str, error: UserError) -> Row:
-    return {"name": name, "severity": "fail", **error.row}
+def _finding(name: str, severity: str, error: UserError) -> Row:
+    return {"name": name, "severity": severity, **error.row, "exit_code": int(error.exit_code)}
 
 
 def _problem(key: str, what: str, fix: str | None) -> Row:

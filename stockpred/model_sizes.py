@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import importlib
 import json
 import os
 from functools import cache
@@ -18,10 +19,11 @@ from typing import Any
 from hpc.base import records
 from hpc.base.errors import UserError
 from stockpred.config import registry, schema
-from stockpred.config.registry import LEARNERS, MODELS
+from stockpred.config.registry import LEARNERS, MODELS, TASKS
 
 NOT_IN_THE_MODEL = ("training",)
 PACKAGE = Path(__file__).parent
+SEARCHED = (TASKS, LEARNERS, MODELS, "stockpred.config")
 
 Tree = dict[str, Any]
 
@@ -62,17 +64,16 @@ def _key(tree: Tree) -> str:
     digest = hashlib.sha256(json.dumps(experiment, sort_keys=True).encode())
     digest.update(Path(str(tree["data"]["universe"])).read_bytes())
     digest.update(_source_digest())
-    for package, section in ((MODELS, "model"), (LEARNERS, "learner")):
-        file = registry.file_of(package, str(schema.name_in(tree, section)))
-        if not file.is_relative_to(PACKAGE):
-            digest.update(file.read_bytes())
     return digest.hexdigest()
 
 
 @cache
 def _source_digest() -> bytes:
-    """Return the hash of this package's source code."""
+    """Return the hash of this package's source code, and of the folders that were added to be searched."""
+    searched = [folder for package in SEARCHED for folder in importlib.import_module(package).__path__]
+    added = {Path(folder) for folder in searched if not Path(folder).is_relative_to(PACKAGE)}
     digest = hashlib.sha256()
-    for file in sorted(PACKAGE.rglob("*.py")):
-        digest.update(f"{file.relative_to(PACKAGE)}\0".encode() + file.read_bytes())
+    for root in (PACKAGE, *sorted(added)):
+        for file in sorted(root.rglob("*.py")):
+            digest.update(f"{file.relative_to(root)}\0".encode() + file.read_bytes())
     return digest.digest()

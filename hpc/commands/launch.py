@@ -62,7 +62,7 @@ def launch(
 
 def refuse_missing_data(checked: CheckedPlan) -> None:
     """Raise what the training program misses of the data, all of it at once."""
-    raise_all(_data_errors(checked))
+    raise_all(failures(checked.findings))
 
 
 def _refuse_failures(checked: Sequence[CheckedPlan], place: Place) -> None:
@@ -73,11 +73,7 @@ def _refuse_failures(checked: Sequence[CheckedPlan], place: Place) -> None:
         _warn(one.plan, [*findings, *one.findings])
         problems += failures(findings)
     raise_all(problems)
-    raise_all([error for one in checked for error in _data_errors(one)])
-
-
-def _data_errors(checked: CheckedPlan) -> list[UserError]:
-    return failures(checked.findings, ExitCode.USAGE)
+    raise_all([error for one in checked for error in failures(one.findings)])
 
 
 def _warn(plan: AnyPlan, findings: Sequence[Finding]) -> None:

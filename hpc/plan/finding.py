@@ -19,19 +19,20 @@ class Severity(StrEnum):
 
 @dataclass(frozen=True)
 class Finding:
-    """One finding. ``where`` is the place of the value that caused it."""
+    """One finding. ``where`` is the place of the value that caused it; a failure ends with ``exit_code``."""
 
     name: str
     severity: Severity
     what: str
     fix: str | None = None
     where: str | None = None
+    exit_code: ExitCode = ExitCode.REFUSED
 
 
-def failures(findings: Iterable[Finding], exit_code: ExitCode = ExitCode.REFUSED) -> list[UserError]:
+def failures(findings: Iterable[Finding]) -> list[UserError]:
     """Return the findings that keep a plan from being submitted, as errors."""
     return [
-        UserError(found.what, where=found.where, fix=found.fix, exit_code=exit_code)
+        UserError(found.what, where=found.where, fix=found.fix, exit_code=found.exit_code)
         for found in findings
         if found.severity is Severity.FAIL
     ]

@@ -12,7 +12,7 @@ from hpc.base.text import count
 from hpc.plan import array, program
 from hpc.plan.array import AnyPlan
 from hpc.plan.config import TABLE, case_names, errors_of, require_key
-from hpc.plan.finding import Finding
+from hpc.plan.finding import Finding, failures
 from hpc.plan.plan import Plan, build, ordinal_of
 from hpc.plan.program import CaseAnswer, Question, Topic
 from hpc.run.find import find_root
@@ -148,7 +148,7 @@ def _checked(root: Path, draft: _Draft, answer: CaseAnswer, packages: tuple[str,
     plan: AnyPlan = draft.array or draft.base
     if not draft.plans:
         if answer.values is None:
-            raise_all([UserError(found.what, where=found.where, fix=found.fix) for found in findings])
+            raise_all(failures(findings))
             raise UserError(
                 f"array.values is not set for {config.array.key}", where=config.origin("array.key")
             )

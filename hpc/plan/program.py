@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from hpc.base import shell
-from hpc.base.errors import UserError
+from hpc.base.errors import ExitCode, UserError
 from hpc.plan.finding import Finding, Severity
 
 COMMAND = ("-m", "stockpred", "answer")
@@ -91,7 +91,10 @@ def _case_answer(row: dict[str, Any]) -> CaseAnswer:
             RunAnswer(tuple(Problem(**problem) for problem in run["problems"]), run["size"])
             for run in row["runs"]
         ),
-        findings=tuple(
-            Finding(**{**finding, "severity": Severity(finding["severity"])}) for finding in row["findings"]
-        ),
+        findings=tuple(map(_finding, row["findings"])),
     )
+
+
+def _finding(row: dict[str, Any]) -> Finding:
+    severity, exit_code = Severity(row["severity"]), ExitCode(row["exit_code"])
+    return Finding(**{**row, "severity": severity, "exit_code": exit_code})
