@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -106,10 +107,13 @@ class SuppliedOptimizer(NetworkOptimizer):
         self.num_steps = state["num_steps"]
 
     def _step_scheduler(self, loss: float | None) -> None:
-        if isinstance(self.scheduler, ReduceLROnPlateau):
-            self.scheduler.step(math.nan if loss is None else loss)
-        elif self.scheduler is not None:
-            self.scheduler.step()
+        with warnings.catch_warnings():
+            # A scheduler marks its optimizer, and the mark is lost on the way to another process.
+            warnings.filterwarnings("ignore", message="Seems like `optimizer.step")
+            if isinstance(self.scheduler, ReduceLROnPlateau):
+                self.scheduler.step(math.nan if loss is None else loss)
+            elif self.scheduler is not None:
+                self.scheduler.step()
 
     @contextmanager
     def _rates_times(self, factor: float) -> Iterator[None]:

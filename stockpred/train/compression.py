@@ -12,7 +12,6 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.algorithms.ddp_comm_hooks import default_hooks
 from torch.distributed.algorithms.ddp_comm_hooks.powerSGD_hook import PowerSGDState, powerSGD_hook
@@ -34,7 +33,8 @@ class PowerSGD:
         self.state = self._new()
 
     def attach(self, network: DistributedDataParallel) -> None:
-        network.register_comm_hook(self, _power_sgd)
+        # DDP refuses annotations that are text, as they are in this file; a lambda has none.
+        network.register_comm_hook(self, lambda memory, bucket: powerSGD_hook(memory.state, bucket))
 
     @contextmanager
     def set_aside(self) -> Iterator[None]:
@@ -76,17 +76,14 @@ def compress(networks: Mapping[str, torch.nn.Module], kind: Compression, seed: i
     }
     if kind == "bf16":
         for network in wrapped.values():
-            network.register_comm_hook(dist.group.WORLD, default_hooks.bf16_compress_hook)
+            # In a lambda, because DDP refuses torch's own by name on gloo, which can add bfloat16 too.
+            network.register_comm_hook(None, lambda _, bucket: default_hooks.bf16_compress_hook(None, bucket))
     if kind != "powersgd":
         return {}
     memories = {name: PowerSGD(seed) for name in wrapped}
     for name, memory in memories.items():
         memory.attach(wrapped[name])
     return memories
-
-
-def _power_sgd(memory: PowerSGD, bucket: Any) -> torch.futures.Future[Tensor]:
-    return powerSGD_hook(memory.state, bucket)
 
 
 def _on_cpu(memory: Mapping[int, Tensor]) -> dict[int, Tensor]:
