@@ -41,8 +41,8 @@ class _Recomputed:
 
 
 def _blocks(module: nn.Module) -> Iterator[nn.Module]:
+    if isinstance(module, nn.ModuleList | nn.Sequential):
+        yield from (block for block in module if any(True for _ in block.parameters()))
+        return
     for child in module.children():
-        if isinstance(child, nn.ModuleList | nn.Sequential):
-            yield from (block for block in child if any(True for _ in block.parameters()))
-        else:
-            yield from _blocks(child)
+        yield from _blocks(child)
