@@ -13,6 +13,7 @@ from stockpred.config.base import TrainingConfig
 Backend = Literal["auto", "nccl", "gloo"]
 Compression = Literal["none", "bf16", "powersgd"]
 Parallel = Literal["ddp", "data_parallel"]
+NcclDebug = Literal["VERSION", "WARN", "INFO", "TRACE"]
 AT_LEAST_1 = (
     "gradient_accumulation_steps",
     "num_nodes",
@@ -47,11 +48,10 @@ class DistributedConfig:
     gradient_checkpointing: bool = False
     gradient_compression: Compression = "none"
     parallel: Parallel = "ddp"
-    find_unused_parameters: bool = False
     scale_learning_rate: bool = False
     warmup_epochs: float = 0.0
     timeout_s: float = 600.0
-    nccl_debug: str | None = None
+    nccl_debug: NcclDebug | None = None
     exact: bool = False
     compile: bool = False
 
@@ -59,15 +59,20 @@ class DistributedConfig:
         raise_all([*self._wrong_words(), *self._wrong_numbers()])
 
     def _wrong_words(self) -> list[UserError]:
-        choices = {"backend": Backend, "gradient_compression": Compression, "parallel": Parallel}
+        choices: dict[str, tuple[str | None, ...]] = {
+            "backend": get_args(Backend),
+            "gradient_compression": get_args(Compression),
+            "parallel": get_args(Parallel),
+            "nccl_debug": (*get_args(NcclDebug), None),
+        }
         return [
             UserError(
                 f"there is no {name} {value!r}",
                 where=f"DistributedConfig.{name}",
-                fix=suggestion(str(value), get_args(known)),
+                fix=suggestion(str(value), [word for word in known if word is not None]),
             )
             for name, known in choices.items()
-            if (value := getattr(self, name)) not in get_args(known)
+            if (value := getattr(self, name)) not in known
         ]
 
     def _wrong_numbers(self) -> list[UserError]:

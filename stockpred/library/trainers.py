@@ -25,6 +25,7 @@ from stockpred.library.placement import Role, placement_of
 from stockpred.library.processes import Device, current_group, setup_distributed
 from stockpred.library.training import Supplied
 from stockpred.library.wrappers import unwrapped
+from stockpred.train import devices
 
 
 class DistributedTrainer:
@@ -70,6 +71,8 @@ class DistributedTrainer:
         if placement.role is Role.STARTER:
             result = launch.run_ranks(functools.partial(_train_rank, supplied, self.config), placement)
             return _take_over(supplied, result)
+        if self.config.exact:
+            devices.make_exact()
         if placement.role is Role.RANK:
             _join(self.config)
         return _train_here(supplied, self.config, alone=placement.role is Role.ALONE)
@@ -202,6 +205,8 @@ def _train_here(supplied: Supplied, config: DistributedConfig, *, alone: bool) -
 
 def _train_rank(supplied: Supplied, config: DistributedConfig, meeting_place: Path) -> dict[str, Any]:
     """Train as one of several ranks; return what the process that started them takes over."""
+    if config.exact:
+        devices.make_exact()
     _join(config, meeting_place)
     history = _train_here(supplied, config, alone=False)
     scheduler = supplied.scheduler

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.algorithms.ddp_comm_hooks import default_hooks
 from torch.distributed.algorithms.ddp_comm_hooks.powerSGD_hook import PowerSGDState, powerSGD_hook
@@ -77,7 +78,9 @@ def compress(networks: Mapping[str, torch.nn.Module], kind: Compression, seed: i
     if kind == "bf16":
         for network in wrapped.values():
             # In a lambda, because DDP refuses torch's own by name on gloo, which can add bfloat16 too.
-            network.register_comm_hook(None, lambda _, bucket: default_hooks.bf16_compress_hook(None, bucket))
+            network.register_comm_hook(
+                dist.group.WORLD, lambda group, bucket: default_hooks.bf16_compress_hook(group, bucket)
+            )
     if kind != "powersgd":
         return {}
     memories = {name: PowerSGD(seed) for name in wrapped}
