@@ -47,7 +47,7 @@ def test_a_process_finds_its_part(
     [
         ({"gpus_per_node": 4, "num_nodes": 2}, {}, "nothing says which node this is"),
         ({"gpus_per_node": 4, "num_nodes": 2}, {"RANK": "1"}, "not the rank of a node's first process"),
-        ({"gpus_per_node": 4, "num_nodes": 2}, {"RANK": "0", "WORLD_SIZE": "2"}, "make 8"),
+        ({"gpus_per_node": 4, "num_nodes": 2}, {"RANK": "0", "WORLD_SIZE": "2"}, "is 2 x 4"),
     ],
 )
 def test_variables_that_contradict_the_configuration_are_one_clear_error(
