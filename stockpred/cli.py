@@ -100,8 +100,8 @@ def export(universe: Path, data_dir: str, out_dir: Path, symbols: tuple[str, ...
 )
 @click.option("--out", "prefix", metavar="PREFIX", required=True, type=click.Path(path_type=Path))
 def summary(run_dirs: tuple[Path, ...], prefix: Path) -> None:
-    """Put runs of task forecast beside their rivals: a table, PREFIX.csv and PREFIX.html."""
-    from stockpred.tasks.forecast.summary.build import summarise
+    """Put runs of one task beside their rivals: a table, PREFIX.csv and PREFIX.html."""
+    from stockpred.report.summary.build import summarise
 
     found = summarise(run_dirs, prefix)
     click.echo(found.text)

@@ -25,11 +25,8 @@ MAX_FUNCTION_LINES = {"median": 10, "p90": 30, "longest": 60}
 # What lies in no folder is the package's top: it may import every room, and no room imports it.
 ROOMS = {
     "hpc": ("base", "run slurm", "plan", "attempt", "monitor", "commands"),
-    "stockpred": ("config", "data models", "train", "learners", "score", "results", "report", "tasks"),
+    "stockpred": ("config", "data models", "train", "learners", "score", "report", "tasks"),
 }
-BELOW_THE_TOP = {"stockpred.metrics": "score"}
-"""Files at a package's top that are used like a room."""
-
 FOR_RUNNING_JOBS = ("hpc.base", "hpc.run")
 """What training may take from the launcher."""
 
@@ -73,7 +70,7 @@ def level(module: str) -> int:
     package, *rest = module.split(".")
     rooms = ROOMS[package]
     is_top = len(rest) < 2 and not (ROOT / package / (rest or [""])[0] / "__init__.py").exists()
-    room = BELOW_THE_TOP.get(module) or (None if is_top or not rest else rest[0])
+    room = None if is_top or not rest else rest[0]
     if room is None:
         return len(rooms)
     found = [number for number, names in enumerate(rooms) if room in names.split()]

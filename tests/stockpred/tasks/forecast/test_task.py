@@ -160,7 +160,7 @@ def test_a_task_begins_as_a_constant_forecast_of_every_test_day(
     np.testing.assert_array_equal(found.previous_close, series.close[np.flatnonzero(is_test) - 1])
     expected = found.previous_close if inputs == "changes" else np.full(is_test.sum(), series.target_mean)
     np.testing.assert_allclose(found.forecast, expected, rtol=1e-12)
-    size = {10689: "10.7k", 5569: "5.6k", 41: "41"}[num_parameters]
+    size = {10689: "11k", 5569: "5.6k", 41: "41"}[num_parameters]
     assert own.describe().startswith(f"{name} with {size} parameters for {symbol}; ")
 
 
