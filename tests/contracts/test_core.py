@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 import toy_core
+from forked import Rank
 
 from hpc.base import records
 from hpc.base.errors import ExitCode
@@ -20,7 +20,7 @@ from hpc.run.paths import RunPaths
 from stockpred.train import checkpoint, distributed
 from tests.holds.control import hold, is_held
 
-Ranks = list[subprocess.Popen[str]]
+Ranks = list[Rank]
 Row = dict[str, Any]
 LIMIT_S = 300
 """Nothing waits for it to pass: it ends what hangs."""
