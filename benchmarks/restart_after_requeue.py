@@ -28,6 +28,7 @@ from comparison import show
 ROOT = Path(__file__).resolve().parents[1]
 DEVCLUSTER = [sys.executable, str(ROOT / "slurm" / "devcluster")]
 PORTS_FROM = 26000
+PACED = Path(__file__).resolve().parent / "paced"
 STEP_S = 0.3
 NUM_STEPS_BEFORE = 3
 PATIENCE_S = 240.0
@@ -129,12 +130,17 @@ def restart_of_ours(workspace: Path) -> tuple[float, float]:
         shutil.copytree(ROOT / name, workspace / name)
     settings = [
         "resources.nodes=2",
-        f"training.min_step_s={STEP_S}",
         "training.epochs=200",
         "training.patience=200",
     ]
     command = [sys.executable, "-m", "hpc", "submit", "crypto", "--preset", "demo", "--wait", *settings]
-    follower = subprocess.Popen(command, cwd=workspace, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    follower = subprocess.Popen(
+        command,
+        cwd=workspace,
+        env=os.environ | {"PYTHONPATH": f"{PACED}:{ROOT}", "PACE_S": str(STEP_S)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     (run,) = wait_for(
         "our run", lambda: [path.parent for path in workspace.glob("runs/crypto/*/events.jsonl")]
     )

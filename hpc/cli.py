@@ -1,20 +1,21 @@
-"""The ``hpc`` command: words in, calls out. No logic, and nothing heavy is imported before it is used."""
+"""The ``hpc`` command: arguments in, calls out. No logic, and nothing slow is imported before it is used."""
 
 from __future__ import annotations
 
+import functools
 import shutil
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from hpc.base.errors import ExitCode, UserError
 
 if TYPE_CHECKING:
-    from hpc.plan.array import AnyPlan
+    from hpc.plan.from_args import PlanRequest
     from hpc.run.find import Run
 
 EXAMPLES = """Train market models on a Slurm cluster, or on this machine where there is none.
@@ -43,8 +44,13 @@ def cli(ctx: click.Context, debug: bool) -> None:
     ctx.obj = debug
 
 
-def _planning(command: click.decorators.FC) -> click.decorators.FC:
-    """Add the arguments that choose a plan."""
+def _plan_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the arguments that choose a plan; the command gets them as one ``PlanRequest``."""
+
+    @functools.wraps(command)
+    def with_request(**options: Any) -> None:
+        command(_take_request(options), **options)
+
     for option in (
         click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]..."),
         click.argument("case", required=False),
@@ -52,7 +58,7 @@ def _planning(command: click.decorators.FC) -> click.decorators.FC:
             "--preset", default=None, help="table (default), small, demo, or one of the case's own."
         ),
         click.option(
-            "--data", default=None, metavar="DIR", help="Read the bars from DIR; short for data.dir=DIR."
+            "--data", default=None, metavar="DIR", help="Read the data from DIR; short for data.dir=DIR."
         ),
         click.option(
             "--only",
@@ -67,36 +73,44 @@ def _planning(command: click.decorators.FC) -> click.decorators.FC:
             "--fresh", is_flag=True, help="Start a new run although one with this configuration exists."
         ),
     ):
-        command = option(command)
-    return command
+        with_request = option(with_request)
+    return with_request
+
+
+def _take_request(options: dict[str, Any], case: str | None = None) -> PlanRequest:
+    """Take the options that choose a plan out of a command's options."""
+    from hpc.plan.config import TABLE
+    from hpc.plan.from_args import PlanRequest
+    from hpc.run.find import split_names
+
+    return PlanRequest(
+        case=options.pop("case", case),
+        preset=options.pop("preset") or TABLE,
+        overrides=tuple(options.pop("overrides", ())),
+        data=options.pop("data", None),
+        only=split_names(options.pop("only", None)),
+        cluster=options.pop("cluster", None),
+        fresh=options.pop("fresh", False),
+    )
 
 
 @cli.command()
-@_planning
+@_plan_options
 @click.option("--local", is_flag=True, help="Run as processes of this machine even where there is a Slurm.")
 @click.option(
     "--dry-run", is_flag=True, help="Print the script that would be sent, byte for byte; do nothing."
 )
 @click.option("--wait", is_flag=True, help="Follow the run to its end and exit with its result.")
 @click.option("--yes", is_flag=True, help="For scripts; a single case is submitted without a question.")
-def submit(case: str | None, local: bool, dry_run: bool, wait: bool, yes: bool, **chosen: object) -> None:
+def submit(request: PlanRequest, local: bool, dry_run: bool, wait: bool, yes: bool) -> None:
     """Submit CASE; a run that is alive is left alone, one that was interrupted continues."""
-    from hpc import commands
-    from hpc.monitor import tables
-
-    plan = _plan(case, chosen)
-    if dry_run:
-        tables.result(plan.script)
-        return
-    launched = commands.launch([plan], locally=local, is_agreed=lambda: True)
-    if wait:
-        sys.exit(commands.follow_launch([plan], launched))
+    _submit([request], local=local, dry_run=dry_run, wait=wait, is_agreed=lambda: True)
 
 
 @cli.command("submit-all")
 @click.argument("cases", nargs=-1, required=True)
 @click.option("--preset", default=None, help="The preset of all of the cases.")
-@click.option("--data", default=None, metavar="DIR", help="Read the bars from DIR.")
+@click.option("--data", default=None, metavar="DIR", help="Read the data from DIR.")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="A setting for all cases.")
 @click.option("--cluster", default=None, envvar="HPC_CLUSTER", help="A layer of slurm/clusters/NAME.yaml.")
 @click.option("--fresh", is_flag=True, help="Start new runs although some with this configuration exist.")
@@ -105,41 +119,54 @@ def submit(case: str | None, local: bool, dry_run: bool, wait: bool, yes: bool, 
 @click.option("--wait", is_flag=True, help="Follow all runs to their end.")
 @click.option("--yes", is_flag=True, help="Submit without asking.")
 def submit_all(
-    cases: tuple[str, ...], local: bool, dry_run: bool, wait: bool, yes: bool, **chosen: object
+    cases: tuple[str, ...], local: bool, dry_run: bool, wait: bool, yes: bool, **options: Any
 ) -> None:
     """Check several CASES, show the cluster and the sum, ask, and submit them side by side."""
-    from hpc import commands
-    from hpc.monitor import tables
-    from hpc.plan import from_args
+    requests = [_take_request(dict(options), case) for case in cases]
+    is_agreed = functools.partial(_is_agreed, yes, len(requests))
+    _submit(requests, local=local, dry_run=dry_run, wait=wait, is_agreed=is_agreed)
 
-    plans = from_args.plans_of(cases, chosen)
+
+def _submit(
+    requests: Sequence[PlanRequest], *, local: bool, dry_run: bool, wait: bool, is_agreed: Callable[[], bool]
+) -> None:
+    from hpc.commands.follow import follow_launch
+    from hpc.commands.launch import launch
+    from hpc.monitor import tables
+    from hpc.plan import program
+    from hpc.plan.from_args import checked_plans
+
+    checked = checked_plans(requests, () if dry_run else program.SUBMIT)
+    plans = [one.plan for one in checked]
     if dry_run:
         tables.result("\n".join(plan.script for plan in plans))
         return
-    launched = commands.launch(plans, locally=local, is_agreed=lambda: yes or _is_agreed(len(plans)))
+    launched = launch(checked, locally=local, is_agreed=is_agreed)
     if wait:
-        sys.exit(commands.follow_launch(plans, launched))
+        sys.exit(follow_launch(plans, launched))
 
 
 @cli.command()
-@_planning
-def render(case: str | None, **chosen: object) -> None:
+@_plan_options
+def render(request: PlanRequest) -> None:
     """Print CASE's sbatch script; `hpc render CASE > j.sh && sbatch j.sh` does all that a submit does."""
-    from hpc.attempt import submit
+    from hpc.attempt.submit import make_log_directory
     from hpc.monitor import tables
+    from hpc.plan.from_args import plan_from
 
-    plan = _plan(case, chosen)
-    submit.make_log_directory(plan.paths)  # Slurm starts no job whose log has no place
+    plan = plan_from(request)
+    make_log_directory(plan.paths)  # Slurm starts no job whose log has no place
     tables.result(plan.script)
 
 
 @cli.command()
-@_planning
-def config(case: str | None, **chosen: object) -> None:
+@_plan_options
+def config(request: PlanRequest) -> None:
     """Print CASE's resolved configuration, each value with the place that set it."""
     from hpc.monitor import tables
+    from hpc.plan.from_args import plan_from
 
-    tables.result(_plan(case, chosen).runs[0].config_text)
+    tables.result(plan_from(request).runs[0].config_text)
 
 
 @cli.command()
@@ -166,11 +193,11 @@ def status(run: str | None, only: str | None, as_json: bool, plain: bool, no_lif
 @click.option("--job", is_flag=True, help="Show the batch shell's log instead of a rank's.")
 def logs(run: str | None, only: str | None, follow: bool, number: int, rank: int, job: bool) -> None:
     """Print the log of a run, one file across all of its attempts."""
-    from hpc import commands
-    from hpc.run import find
+    from hpc.commands.follow import show_log
+    from hpc.run.find import find_root, find_run
 
-    found = find.find_run(find.find_root(), run, only)
-    sys.exit(commands.show_log(found, number=number, rank=rank, is_batch=job, follows=follow))
+    found = find_run(find_root(), run, only)
+    sys.exit(show_log(found, number=number, rank=rank, is_batch=job, follows=follow))
 
 
 @cli.command()
@@ -193,9 +220,9 @@ def monitor(run: str | None, only: str | None, once: bool, every: float, no_lift
 @click.option("--only", default=None, metavar="NAME,...", help="Only these runs of an array, as AAPL,XOM.")
 def cancel(run: str | None, only: str | None) -> None:
     """Stop a run: it saves, leaves and does not come back until it is submitted again."""
-    from hpc import commands
+    from hpc.commands import cancel as command
 
-    commands.cancel(run, only)
+    command.cancel(run, only)
 
 
 @cli.command()
@@ -203,11 +230,11 @@ def cancel(run: str | None, only: str | None) -> None:
 @click.option("--only", default=None, metavar="NAME,...", help="Only these runs of an array, as AAPL,XOM.")
 def report(run: str | None, only: str | None) -> None:
     """Write a run's report again from its files."""
-    from hpc import commands
-    from hpc.run import find
+    from hpc.commands import results
+    from hpc.run.find import find_root, matching
 
-    for found in find.matching(find.find_root(), run, only)[-1 if only is None else 0 :]:
-        commands.report(found)
+    for found in matching(find_root(), run, only)[-1 if only is None else 0 :]:
+        results.report(found)
 
 
 @cli.command()
@@ -215,9 +242,9 @@ def report(run: str | None, only: str | None) -> None:
 @click.option("--preset", default=None, help="The preset of the runs; by default that of the newest.")
 def summary(case: str | None, preset: str | None) -> None:
     """Put the results of CASE's runs side by side, beside their rivals: table, CSV, HTML."""
-    from hpc import commands
+    from hpc.commands.results import summarise
 
-    sys.exit(commands.summarise(case, preset))
+    sys.exit(summarise(case, preset))
 
 
 @cli.command()
@@ -226,9 +253,9 @@ def summary(case: str | None, preset: str | None) -> None:
 @click.option("--local", is_flag=True)
 def demo(case: str, preset: str, local: bool) -> None:
     """Show the whole way: train on two ranks, interrupt once, resume, report."""
-    from hpc import commands
+    from hpc.commands import demo as command
 
-    sys.exit(commands.demo(case, preset, locally=local))
+    sys.exit(command.demo(case, preset, locally=local))
 
 
 @cli.command(hidden=True, context_settings={"ignore_unknown_options": True})
@@ -237,35 +264,34 @@ def demo(case: str, preset: str, local: bool) -> None:
 @click.option("--array", default=None)
 @click.option("--preset", default=None)
 @click.option("--cluster", default=None)
-@click.argument("words", nargs=-1, type=click.UNPROCESSED)
-def attempt(case: str, run_id: str, array: str | None, words: Sequence[str], **chosen: object) -> None:
+@click.argument("argv", nargs=-1, type=click.UNPROCESSED)
+def attempt(run_id: str, array: str | None, argv: Sequence[str], **options: Any) -> None:
     """What the batch script runs: [KEY=VALUE]... -- srun ..., one attempt of a run."""
-    from hpc import commands
+    from hpc.commands import inside_job
 
-    sys.exit(commands.attempt(case, run_id, array, words, chosen))
+    sys.exit(inside_job.attempt(_take_request(options), run_id, array, argv))
 
 
 @cli.command("write-runs", hidden=True)
-@_planning
+@_plan_options
 @click.option("--names-only", is_flag=True)
-def write_runs(case: str | None, names_only: bool, **chosen: object) -> None:
-    """What `stockpred train CASE` asks: which runs the case means; writes the directories of the new."""
-    from hpc import commands
+def write_runs(request: PlanRequest, names_only: bool) -> None:
+    """What `stockpred train CASE` asks: the runs of the case, which it writes, and the deadline."""
+    from hpc.commands.inside_job import runs_to_train
     from hpc.monitor import tables
 
-    for paths in commands.runs_to_train(_plan(case, chosen), is_writing=not names_only):
-        tables.result(str(paths.root))
+    tables.result(runs_to_train(request, is_writing=not names_only))
 
 
 @cli.command("start-local", hidden=True)
 @click.argument("run_dir", type=click.Path(path_type=Path, exists=True, file_okay=False))
 def start_local(run_dir: Path) -> None:
     """What a local submit runs in a session of its own."""
-    from hpc.attempt import executors
-    from hpc.run import find
+    from hpc.attempt.executors import start_run
+    from hpc.run.find import find_root
     from hpc.run.paths import RunPaths
 
-    executors.start_run(RunPaths(run_dir.absolute()), find.find_root())
+    start_run(RunPaths(run_dir.absolute()), find_root())
 
 
 @cli.command("start-pool", hidden=True)
@@ -274,10 +300,10 @@ def start_local(run_dir: Path) -> None:
 def start_pool(array_dir: Path, run_ids: Sequence[str]) -> None:
     """What a local submit of an array runs in a session of its own."""
     from hpc.attempt import executors
-    from hpc.run import find
+    from hpc.run.find import find_root
     from hpc.run.paths import RunPaths
 
-    executors.start_pool(RunPaths(array_dir.absolute()), find.find_root(), run_ids)
+    executors.start_pool(RunPaths(array_dir.absolute()), find_root(), run_ids)
 
 
 @cli.command("run-local", hidden=True)
@@ -286,31 +312,21 @@ def start_pool(array_dir: Path, run_ids: Sequence[str]) -> None:
 @click.option("--at-once", type=int, required=True)
 def run_local(run_dir: Path, array: str, at_once: int) -> None:
     """What a pool starts for each of its runs."""
-    import os
+    from hpc.commands import inside_job
 
-    from hpc.attempt import local_job
-    from hpc.run import find
-    from hpc.run.paths import RunPaths
-
-    root, paths = find.find_root(), RunPaths(run_dir.absolute())
-    command, gpus = local_job.rank_command(paths, root), os.environ.get(local_job.GPUS)
-    local_job.LocalRun(paths.root, root, command, gpus, array=array, at_once=at_once)()
-
-
-def _plan(case: str | None, chosen: dict[str, object]) -> AnyPlan:
-    from hpc.plan import from_args
-
-    return from_args.plan_of(case, chosen)
+    inside_job.run_local(run_dir.absolute(), array, at_once)
 
 
 def _runs(wanted: str | None, only: str | None) -> list[Run]:
-    from hpc.run import find
+    from hpc.run.find import all_runs, find_root, matching
 
-    root = find.find_root()
-    return find.matching(root, wanted, only) if wanted or only else find.all_runs(root)
+    root = find_root()
+    return matching(root, wanted, only) if wanted or only else all_runs(root)
 
 
-def _is_agreed(num_plans: int) -> bool:
+def _is_agreed(is_agreed_before: bool, num_plans: int) -> bool:
+    if is_agreed_before:
+        return True
     if not sys.stdin.isatty():
         raise UserError("nobody is here to be asked", fix="add --yes", exit_code=ExitCode.REFUSED)
     return click.confirm(f"Submit {num_plans} cases?")

@@ -1,8 +1,8 @@
-"""What the launcher asks about experiments before any job: are they right, are their bars there, how big is
-their model.
+"""Answer the launcher's question before any job: are the experiments right, is their data there, how big are
+their models, and which values may an array take.
 
-An experiment comes as a plain tree. Whether it is right and whether its bars are there is answered without
-torch.
+The question and the answer are JSON; ``hpc/plan/program.py`` is the other side. Torch is imported only to
+count the parameters of a model for the first time (``stockpred/model_sizes.py``).
 """
 
 from __future__ import annotations
@@ -13,66 +13,172 @@ from pathlib import Path
 from typing import Any
 
 from hpc.base import yamlfile
-from hpc.base.errors import UserError
+from hpc.base.errors import ExitCode, UserError
 from hpc.base.text import suggestion
+from stockpred import model_sizes
 from stockpred.config import combination, registry, schema
 from stockpred.config.base import DataConfig
 from stockpred.config.registry import LEARNERS, MODELS, SOURCES
 from stockpred.data import universe
 from stockpred.data.universe import Universe
 
+PACKAGES = ("torch", "numpy", "pandas", "pyarrow", "submitit")
+"""The packages on which a result depends; their versions are recorded with a run."""
+
+SYMBOL = "data.symbol"
+"""The setting whose values are known without a list: the symbols of the universe."""
+
+HOW_TO_GET_BARS = (
+    "fetch them with any downloader, one CSV or Parquet per asset, and give their directory: "
+    "make submit CASE=NAME DATA=DIR (hpc submit NAME data.dir=DIR); "
+    "or use invented bars: data.source=synthetic"
+)
+
 Tree = dict[str, Any]
+Row = dict[str, Any]
 
 
-def problems_of(tree: Tree) -> list[dict[str, str | None]]:
-    """Return every problem of an experiment as {key, what, fix}."""
+def answer(question: Row) -> Row:
+    """Answer about ``{"cases": [...], "topics": [...]}`` in the order of the cases and of their runs."""
+    topics = question["topics"]
+    return {
+        "cases": [_answer_case(case, topics) for case in question["cases"]],
+        "packages": list(PACKAGES),
+    }
+
+
+def problems_of(tree: Tree) -> list[Row]:
+    """Return every problem of an experiment as {key, what, fix}.
+
+    Where task, learner and model do not fit, that alone: the settings are then those of another task.
+    """
     try:
         experiment = schema.of(tree)
     except UserError as error:
-        return [_row("task.name", error.what, error.fix)]
+        return [_problem("task.name", error.what, error.fix)]
     unknown = [
         *_unknown_name(tree, "data.source", SOURCES),
         *_unknown_name(tree, "learner.name", LEARNERS),
         *_unknown_name(tree, "model.name", MODELS),
     ]
-    found = [
-        *yamlfile.problems_of(experiment, tree),
-        *unknown,
-        *([] if unknown else _misfits(tree)),
-        *_unknown_symbol(tree.get("data")),
-    ]
-    return [_row(*problem) for problem in found]
+    misfits = [] if unknown else _misfits(tree)
+    if misfits:
+        return [_problem(*problem) for problem in misfits]
+    found = [*yamlfile.problems_of(experiment, tree), *unknown, *_unknown_symbol(tree.get("data"))]
+    return [_problem(*problem) for problem in found]
 
 
-def missing_bars(trees: Sequence[Tree]) -> list[UserError]:
-    """Return what is missing or cannot be read of the bars, each once; a folder is looked through once."""
-    found: dict[str, UserError] = {}
+def data_findings(trees: Sequence[Tree]) -> list[Row]:
+    """Return what there is to say about the data of a case's runs, each thing once."""
+    found: dict[str, Row] = {}
     for config, assets in _wanted_bars(trees):
-        source = registry.load(SOURCES, config.source, where="data.source")
-        try:
-            if hasattr(source, "survey"):
-                source.survey(config, assets)
-        except UserError as error:
-            found.setdefault(str(error), error)
+        for finding in _findings(config, assets):
+            found.setdefault(finding["what"], finding)
     return list(found.values())
 
 
-def sizes_of(trees: Sequence[Tree]) -> list[dict[str, Any]]:
-    """Return {size} of each experiment's model, or {what, where, fix} of why it cannot be built."""
-    return [_size_of(tree) for tree in trees]
-
-
-def _size_of(tree: Tree) -> dict[str, Any]:
-    experiment = schema.of(tree).model_validate(tree)
+def _answer_case(case: Row, topics: Sequence[str]) -> Row:
     try:
-        return {"size": int(registry.load_task(experiment.task.name).count_parameters(experiment))}
+        values, trees = _expanded(case)
     except UserError as error:
-        return dict(error.row)
+        return {"values": None, "runs": [], "findings": [_finding("values", "fail", error)]}
+    problems = [problems_of(tree) for tree in trees]
+    sizes: list[int | None] = [None] * len(trees)
+    findings: list[Row] = []
+    if not any(problems):
+        findings = _checked_findings(trees) if "data" in topics else []
+        if "sizes" in topics and not any(finding["severity"] == "fail" for finding in findings):
+            sizes, errors = _sizes(trees)
+            findings += errors
+    runs = [{"problems": found, "size": size} for found, size in zip(problems, sizes, strict=True)]
+    return {"values": values, "runs": runs, "findings": findings}
+
+
+def _expanded(case: Row) -> tuple[list[str] | None, list[Tree]]:
+    """Return all values of the varied key, and the experiments of those that are asked about."""
+    key = case["vary"]
+    if key is None:
+        return None, list(case["experiments"])
+    (tree,) = case["experiments"]
+    if key != SYMBOL:
+        what, fix = "array.values is not set", f"list some values of {key}"
+        raise UserError(what, where="array.key", fix=fix)
+    values = _symbols(tree)
+    chosen = [value for value in values if not case["only"] or value in case["only"]]
+    return values, [{**tree, "data": {**tree["data"], "symbol": value}} for value in chosen]
+
+
+def _symbols(tree: Tree) -> list[str]:
+    """Return the symbols of an experiment's universe; raise UserError where it cannot be read."""
+    data = tree.get("data")
+    name = data.get("universe") if isinstance(data, dict) else None
+    if name is None:
+        what = "array.values is not set, and there is no universe to take symbols from"
+        raise UserError(what, where="data.universe")
+    return list(_read_universe(str(name)).symbols)
+
+
+def _read_universe(name: str) -> Universe:
+    """Read a universe; where there is none, say which setting names it."""
+    if not Path(name).is_file():
+        fix = "write symbol,name,category lines"
+        what = f"there is no universe file {name!r}"
+        raise UserError(what, where="data.universe", fix=fix, exit_code=ExitCode.REFUSED)
+    return universe.read(Path(name))
+
+
+def _checked_findings(trees: Sequence[Tree]) -> list[Row]:
+    try:
+        return data_findings(trees)
+    except UserError as error:
+        return [_finding("universe", "fail", error)]
+
+
+def _findings(config: DataConfig, assets: Universe) -> Iterator[Row]:
+    """Yield what there is to say about one place of bars; only the heads of files are read."""
+    if config.source == "synthetic":
+        ignored = f"; {config.dir} is not read" if config.dir else ""
+        what = f"synthetic bars: the result says nothing about a market{ignored}"
+        yield _finding("bars", "warn", UserError(what, where="data.source"))
+        return
+    source = registry.load(SOURCES, config.source, where="data.source")
+    try:
+        if config.source == "files":
+            _require_files(config.dir)
+        if hasattr(source, "survey"):
+            source.survey(config, assets)
+    except UserError as error:
+        yield _finding("bars", "fail", error)
+
+
+def _require_files(directory: str | None) -> None:
+    """Raise UserError, with the way to get bars, where there is nothing that could be read."""
+    what = None
+    if directory is None:
+        what = "there are no bars: data.dir is not set"
+    elif not Path(directory).exists():
+        what = f"there is no directory {directory!r}"
+    elif Path(directory).is_dir() and not any(Path(directory).iterdir()):
+        what = f"{directory!r} holds no files"
+    if what:
+        raise UserError(what, where="data.dir", fix=HOW_TO_GET_BARS, exit_code=ExitCode.REFUSED)
+
+
+def _sizes(trees: Sequence[Tree]) -> tuple[list[int | None], list[Row]]:
+    """Return the size of each experiment's model, None where it cannot be built, and why it cannot."""
+    sizes: list[int | None] = []
+    errors: dict[str, Row] = {}
+    for tree in trees:
+        try:
+            sizes.append(model_sizes.size_of(tree))
+        except UserError as error:
+            sizes.append(None)
+            errors.setdefault(str(error), _finding("model", "fail", error))
+    return sizes, list(errors.values())
 
 
 def _misfits(tree: Tree) -> list[combination.Problem]:
-    names = [schema.name_in(tree, section) for section in ("task", "learner", "model")]
-    task, learner, model = names
+    task, learner, model = (schema.name_in(tree, section) for section in ("task", "learner", "model"))
     return combination.problems(task, learner, model) if task and learner and model else []
 
 
@@ -87,7 +193,7 @@ def _unknown_name(tree: Tree, key: str, package: str) -> list[combination.Proble
 
 
 def _unknown_symbol(data: object) -> list[combination.Problem]:
-    """Look the chosen asset up in the universe; a universe that cannot be read is told by others."""
+    """Look the chosen asset up in the universe; one that cannot be read is a finding, not a problem."""
     if not isinstance(data, dict) or data.get("symbol") is None or data.get("universe") is None:
         return []
     try:
@@ -97,9 +203,7 @@ def _unknown_symbol(data: object) -> list[combination.Problem]:
     symbol = str(data["symbol"])
     if symbol in assets.symbols:
         return []
-    return [
-        ("data.symbol", f"{symbol!r} is not an asset of {assets.path}", suggestion(symbol, assets.symbols))
-    ]
+    return [(SYMBOL, f"{symbol!r} is not an asset of {assets.path}", suggestion(symbol, assets.symbols))]
 
 
 def _wanted_bars(trees: Sequence[Tree]) -> Iterator[tuple[DataConfig, Universe]]:
@@ -110,12 +214,16 @@ def _wanted_bars(trees: Sequence[Tree]) -> Iterator[tuple[DataConfig, Universe]]
         place = json.dumps([config.source, config.dir, config.universe])
         groups.setdefault(place, []).append(config)
     for configs in groups.values():
-        assets = universe.read(Path(configs[0].universe))
+        assets = _read_universe(configs[0].universe)
         symbols = {config.symbol for config in configs}
         if None not in symbols:
             assets = Universe(assets.path, tuple(one for one in assets.assets if one.symbol in symbols))
         yield configs[0], assets
 
 
-def _row(key: str, what: str, fix: str | None) -> dict[str, str | None]:
+def _finding(name: str, severity: str, error: UserError) -> Row:
+    return {"name": name, "severity": severity, **error.row, "exit_code": int(error.exit_code)}
+
+
+def _problem(key: str, what: str, fix: str | None) -> Row:
     return {"key": key, "what": what, "fix": fix}

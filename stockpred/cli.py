@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from hpc.base.errors import ExitCode, UserError
+from hpc.base.errors import UserError
 from hpc.base.text import count
 
 
@@ -18,42 +18,18 @@ def cli() -> None:
     """Train, evaluate and report market models. Usually called by `hpc`, inside a job."""
 
 
-@cli.command()
-@click.option("--json", "as_json", is_flag=True, help="Answer as JSON.")
-def check(as_json: bool) -> None:
-    """Check experiments given as JSON {"trees": [...]} on stdin."""
-    from stockpred.answers import problems_of
+@cli.command(hidden=True)
+def answer() -> None:
+    """Answer the launcher's question, JSON on stdin, by JSON (hpc/plan/program.py)."""
+    from stockpred.answers import answer as answer_question
 
-    problems = [problems_of(tree) for tree in json.load(sys.stdin)["trees"]]
-    if as_json:
-        click.echo(json.dumps({"problems": problems}))
-        return
-    for problem in (problem for found in problems for problem in found):
-        click.echo(f"{problem['key']}: {problem['what']}")
-    sys.exit(ExitCode.USAGE if any(problems) else ExitCode.OK)
-
-
-@cli.command()
-def survey() -> None:
-    """Look for the bars of experiments, given as a JSON list of trees on stdin; answer what is wrong."""
-    from stockpred.answers import missing_bars
-
-    problems = missing_bars(json.load(sys.stdin))
-    click.echo(json.dumps([problem.row for problem in problems]))
-
-
-@cli.command()
-def size() -> None:
-    """Count the parameters of the models of experiments, given as a JSON list of trees on stdin."""
-    from stockpred.answers import sizes_of
-
-    click.echo(json.dumps(sizes_of(json.load(sys.stdin))))
+    click.echo(json.dumps(answer_question(json.load(sys.stdin))))
 
 
 @cli.command(context_settings={"ignore_unknown_options": True})
 @click.argument("target", metavar="CASE|RUN_DIR")
-@click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="[KEY=VALUE|OPTION]...")
-def train(target: str, words: tuple[str, ...]) -> None:
+@click.argument("argv", nargs=-1, type=click.UNPROCESSED, metavar="[KEY=VALUE|OPTION]...")
+def train(target: str, argv: tuple[str, ...]) -> None:
     """Train CASE without a launcher, or run one rank of the job of RUN_DIR.
 
     \b
@@ -63,10 +39,10 @@ def train(target: str, words: tuple[str, ...]) -> None:
     With a CASE, the options and settings are those of `hpc submit`: --preset, --data, --only, KEY=VALUE.
     Its runs are trained one after the other, by as many ranks as were started; the same command continues.
     """
-    if words or not (Path(target) / "plan.json").is_file():
+    if argv or not (Path(target) / "plan.json").is_file():
         from stockpred.standalone import train_case
 
-        exit_code = train_case(target, words)
+        exit_code = train_case(target, argv)
     else:
         from stockpred.run import run_job
 
@@ -124,8 +100,8 @@ def export(universe: Path, data_dir: str, out_dir: Path, symbols: tuple[str, ...
 )
 @click.option("--out", "prefix", metavar="PREFIX", required=True, type=click.Path(path_type=Path))
 def summary(run_dirs: tuple[Path, ...], prefix: Path) -> None:
-    """Put runs of task forecast beside their rivals: a table, PREFIX.csv and PREFIX.html."""
-    from stockpred.tasks.forecast.summary.build import summarise
+    """Put runs of one task beside their rivals: a table, PREFIX.csv and PREFIX.html."""
+    from stockpred.report.summary.build import summarise
 
     found = summarise(run_dirs, prefix)
     click.echo(found.text)
@@ -133,7 +109,7 @@ def summary(run_dirs: tuple[Path, ...], prefix: Path) -> None:
 
 
 def main() -> None:
-    """Run the command; say mistakes in one line each, without a traceback."""
+    """Run the command; print each mistake without a traceback."""
     try:
         cli(standalone_mode=True)
     except UserError as error:

@@ -1,4 +1,4 @@
-"""What submitit carries on this machine: one run with all its attempts, or a pool of runs."""
+"""What submitit starts on this machine: one run with all its attempts, or a pool of runs."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from hpc.attempt.decision import CANCELLED, NOTHING, Circumstance, Decision, Verdict
-from hpc.attempt.supervise import RetryLimits, asked_to_stop, carry_attempt
+from hpc.attempt.supervise import run_attempt, stop_signals
 from hpc.base import records, shell
 from hpc.base.errors import UserError
 from hpc.base.shell import Process
 from hpc.run import lease
+from hpc.run.decision import RetryLimits
+from hpc.run.ending import CANCELLED, NOTHING, Circumstance, Decision, Ending
 from hpc.run.find import Run
 from hpc.run.jobenv import num_cores
 from hpc.run.lease import Lease
@@ -35,7 +36,8 @@ class LocalMachine:
     ``at_once`` runs share the machine.
     """
 
-    name = "local"
+    executor = "local"
+    is_new_submit = False
     nodes: tuple[str, ...] = ()
 
     def __init__(
@@ -49,7 +51,7 @@ class LocalMachine:
         self.at_once = at_once
         self.num_tasks = int(plan["num_tasks"])
         self.command = command
-        self.is_told_to_end = False
+        self.is_cancelled = False
         self.deadline = None if math.isinf(limit_s) else time.time() + limit_s
 
     def start(self, environ: Mapping[str, str]) -> list[Process]:
@@ -69,16 +71,16 @@ class LocalMachine:
             for rank in range(self.num_tasks)
         ]
 
-    def pass_on(self, number: int, processes: list[Process]) -> float:
-        """Forward the wish; TERM and INT end the run here, USR2 only this attempt, as a time limit does."""
-        self.is_told_to_end = number != signal.SIGUSR2
+    def forward_signal(self, number: int, processes: list[Process]) -> float:
+        """Terminate the ranks; TERM and INT end the run, USR2 only this attempt, as a time limit does."""
+        self.is_cancelled = number != signal.SIGUSR2
         for process in processes:
             if process.poll() is None:
                 process.terminate()
         return math.inf
 
     def circumstance(self) -> Circumstance:
-        return CANCELLED if self.is_told_to_end else NOTHING
+        return CANCELLED if self.is_cancelled else NOTHING
 
     def is_running(self, job_id: str) -> bool | None:
         return None
@@ -109,29 +111,29 @@ class LocalRun:
         if self.gpus is not None:
             os.environ[GPUS] = self.gpus
         paths = RunPaths(self.run_dir)
-        limits = retry_limits(paths)
+        limits = RetryLimits.of(records.read_json(paths.plan))
         try:
-            while (verdict := self._attempt(paths, limits)).decision is Decision.CONTINUE:
+            while (ending := self._attempt(paths, limits)).decision is Decision.CONTINUE:
                 pass
         except UserError as error:
             paths.logs.mkdir(parents=True, exist_ok=True)
             with (paths.logs / "job.log").open("a") as log:
                 log.write(f"error: {error}\n")
             raise
-        return verdict.decision.value
+        return ending.decision.value
 
-    def _attempt(self, paths: RunPaths, limits: RetryLimits) -> Verdict:
+    def _attempt(self, paths: RunPaths, limits: RetryLimits) -> Ending:
         job_id = os.environ.get(JOB_ID, str(os.getpid()))
         machine = LocalMachine(paths, self.command, job_id=job_id, array=self.array, at_once=self.at_once)
-        return carry_attempt(paths, machine, limits)
+        return run_attempt(paths, machine, limits)
 
 
 @dataclass(frozen=True)
 class LocalPool:
-    """Runs of an array, some at a time; each is a process of its own that carries its run to the end.
+    """Runs of an array, some at a time; each in a process of its own that takes its run to the end.
 
-    ``tasks`` are the runs' numbers in the array. What waits in the pool stands in a file of the array's
-    directory, for others to see. A pool begins when the earlier pools of its array have ended.
+    ``tasks`` are the runs' numbers in the array. A file in the array's directory says which runs wait in the
+    pool. A pool begins when the earlier pools of its array have ended.
     """
 
     array_dir: Path
@@ -150,36 +152,37 @@ class LocalPool:
         earlier = [path for path in array.root.glob(POOLS) if path != _pool_file(array, pool_id)]
         waiting = list(zip(self.run_ids, self.tasks, strict=True))
         try:
-            with asked_to_stop() as wishes:
-                self._tell(array, pool_id, waiting)
-                while any(map(_pool_lives, earlier)) and not wishes:
+            with stop_signals() as received:
+                self._publish(array, pool_id, waiting)
+                while any(map(_pool_lives, earlier)) and not received:
                     time.sleep(POLL_S)
-                self._carry(array, pool_id, waiting, wishes)
+                self._run_all(array, pool_id, waiting, received)
         finally:
             _pool_file(array, pool_id).unlink(missing_ok=True)
 
-    def _carry(
-        self, array: RunPaths, pool_id: str, waiting: list[tuple[str, int]], wishes: list[int]
+    def _run_all(
+        self, array: RunPaths, pool_id: str, waiting: list[tuple[str, int]], received: list[int]
     ) -> None:
-        """Fill the free places until no run waits and none works; asked to stop, start no more."""
+        """Fill the free places until no run waits and none works; after a stop signal, start no more."""
         places: dict[int, Process] = {}
-        told = time.monotonic()
-        while places or (waiting and not wishes):
+        published = time.monotonic()
+        while places or (waiting and not received):
             places = {place: process for place, process in places.items() if process.poll() is None}
-            if wishes:
+            if received:
                 waiting.clear()
-                _pass_on(wishes, places)
+                _forward_signals(received, places)
             for place in sorted(set(range(self.at_once)) - set(places)):
                 if waiting:
                     run_id, task = waiting.pop(0)
                     places[place] = self._start(array, place, run_id, task_id(pool_id, task))
-                    told = -math.inf
-            if time.monotonic() - told > lease.RENEW_S:
-                self._tell(array, pool_id, waiting)
-                told = time.monotonic()
+                    published = -math.inf
+            if time.monotonic() - published > lease.RENEW_S:
+                self._publish(array, pool_id, waiting)
+                published = time.monotonic()
             time.sleep(POLL_S)
 
-    def _tell(self, array: RunPaths, pool_id: str, waiting: Sequence[tuple[str, int]]) -> None:
+    def _publish(self, array: RunPaths, pool_id: str, waiting: Sequence[tuple[str, int]]) -> None:
+        """Write who runs the pool and which runs wait in it; the file's age tells whether the pool lives."""
         holder = asdict(lease.new(attempt=0, job_id=pool_id))
         row = {"holder": holder, "waiting": [run_id for run_id, _ in waiting]}
         records.write_json(_pool_file(array, pool_id), row)
@@ -227,18 +230,12 @@ def _visible_gpus() -> tuple[str, ...]:
     return tuple(str(number) for number in range(len(listed.out.splitlines()))) if listed.is_ok else ()
 
 
-def _pass_on(wishes: list[int], places: Mapping[int, Process]) -> None:
-    """Hand each wish to stop on once."""
-    while wishes:
-        number = wishes.pop()
+def _forward_signals(received: list[int], places: Mapping[int, Process]) -> None:
+    """Send each received signal to every run at work, once."""
+    while received:
+        number = received.pop()
         for process in places.values():
             process.send_signal(number)
-
-
-def retry_limits(paths: RunPaths) -> RetryLimits:
-    """Read how long a run may go on by itself from its plan."""
-    retry = records.read_json(paths.plan)["retry"]
-    return RetryLimits(retry["max_stalled_attempts"], retry["max_attempts"])
 
 
 def waits_in_pool(run: Run) -> bool:

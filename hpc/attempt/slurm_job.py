@@ -8,21 +8,24 @@ import signal
 import time
 from collections.abc import Mapping, Sequence
 
-from hpc.attempt.decision import (
+from hpc.attempt.supervise import run_attempt
+from hpc.base import shell
+from hpc.base.errors import ExitCode, UserError
+from hpc.base.shell import Process
+from hpc.run.decision import RetryLimits
+from hpc.run.ending import (
     CANCELLED,
     NODE_FAILURE,
     NOTHING,
     PREEMPTED,
+    SLURM_IS_SILENT,
     TIME_LIMIT,
+    Cause,
     Circumstance,
     Decision,
-    Verdict,
+    Ending,
 )
-from hpc.attempt.supervise import RetryLimits, carry_attempt
-from hpc.base import shell
-from hpc.base.errors import ExitCode, UserError
-from hpc.base.shell import Process
-from hpc.run import find
+from hpc.run.find import find_root
 from hpc.run.history import Ledger
 from hpc.run.paths import RunPaths
 from hpc.slurm import commands
@@ -38,7 +41,8 @@ QUESTION_PAUSE_S = 1.0
 class SlurmBatch:
     """The batch shell of a Slurm job; ``command`` is the srun line of its script."""
 
-    name = "slurm"
+    executor = "slurm"
+    is_new_submit = False
 
     def __init__(
         self, command: Sequence[str], environ: Mapping[str, str], *, array: str | None = None
@@ -49,26 +53,25 @@ class SlurmBatch:
         self.is_terminated = False
         self.num_restarts = int(environ.get("SLURM_RESTART_COUNT", "0"))
         self.nodes = commands.hostnames(environ.get("SLURM_JOB_NODELIST", ""))
-        facts = commands.facts(self.job_id)
+        facts = commands.job_facts(self.job_id)
         self.deadline = facts.end_time if facts else None
 
     def start(self, environ: Mapping[str, str]) -> list[Process]:
         return [shell.start(self.command, environ=environ)]
 
-    def pass_on(self, number: int, processes: list[Process]) -> float:
-        """Leave it to Slurm, which signals the ranks itself; after TERM it kills, so judge before that."""
+    def forward_signal(self, number: int, processes: list[Process]) -> float:
+        """Forward nothing: Slurm signals the ranks itself. After TERM it kills, so leave before that."""
         self.is_terminated = number == signal.SIGTERM
         return max(1.0, commands.kill_wait_s() - BEFORE_KILL_S) if self.is_terminated else math.inf
 
     def circumstance(self) -> Circumstance:
-        """Read it off `scontrol show job` (measured on 22.05: slurm/README.md, "What a job sees")."""
+        """Derive it from `scontrol show job` (measured on 22.05: slurm/README.md, "What a job sees")."""
         facts = self._facts()
         if facts is None:
-            # A cancelled job must not come back because Slurm was too busy to say that it was cancelled.
-            return Circumstance("Slurm did not answer", is_requeued=True) if self.is_terminated else NOTHING
+            return SLURM_IS_SILENT if self.is_terminated else NOTHING
         if facts.num_restarts != self.num_restarts:
             has_lost_node = commands.any_node_down(self.nodes)
-            return Circumstance("node failure" if has_lost_node else "requeued by Slurm", is_requeued=True)
+            return Circumstance(Cause.NODE_FAILURE if has_lost_node else Cause.REQUEUED, is_requeued=True)
         is_preempted = facts.fields.get("PreemptTime", "None") != "None"
         if facts.state == "RUNNING":
             return PREEMPTED if is_preempted else NOTHING
@@ -81,22 +84,22 @@ class SlurmBatch:
 
     def _facts(self) -> JobFacts | None:
         for _ in range(NUM_QUESTIONS):
-            facts = commands.facts(self.job_id)
+            facts = commands.job_facts(self.job_id)
             if facts is not None:
                 return facts
             time.sleep(QUESTION_PAUSE_S)
         return None
 
     def is_running(self, job_id: str) -> bool | None:
-        facts = commands.facts(job_id)
+        facts = commands.job_facts(job_id)
         return None if facts is None else not explain_state(facts.state).is_over
 
-    def carry_on(self, paths: RunPaths) -> None:
+    def continue_later(self, paths: RunPaths) -> None:
         """Go back to the queue; where Slurm refuses, leave a successor that starts after this job."""
         refusal = commands.requeue(self.job_id)
         if refusal is None:
             return
-        successor = commands.submit_after(self.job_id, paths.job_script, find.find_root())
+        successor = commands.submit_after(self.job_id, paths.job_script, find_root())
         ledger = Ledger(paths.events)
         if isinstance(successor, Refusal):
             what = f"Slurm takes neither a requeue ({refusal.text}) nor a successor ({successor.text})"
@@ -113,6 +116,14 @@ class SlurmBatch:
         )
 
 
+def allocation_end(environ: Mapping[str, str]) -> float | None:
+    """Return the epoch second at which the Slurm job around this process ends; None outside of one."""
+    if "SLURM_JOB_ID" not in environ:
+        return None
+    facts = commands.job_facts(environ["SLURM_JOB_ID"])
+    return facts.end_time if facts else None
+
+
 def _job_id(environ: Mapping[str, str]) -> str:
     """Return the id that names this job alone: an array's SLURM_JOB_ID may stand for all of its tasks."""
     if "SLURM_ARRAY_TASK_ID" in environ:
@@ -123,22 +134,22 @@ def _job_id(environ: Mapping[str, str]) -> str:
 def run_slurm_attempt(
     paths: RunPaths, command: Sequence[str], limits: RetryLimits, *, array: str | None
 ) -> ExitCode:
-    """Carry one attempt under Slurm's batch shell and do what its verdict asks for.
+    """Run one attempt under Slurm's batch shell and do what its ending asks for.
 
     ``array`` is the array that this job is a task of.
     """
     batch = SlurmBatch(command, os.environ, array=array)
-    verdict = carry_attempt(paths, batch, limits)
-    if verdict.decision is Decision.CONTINUE:
-        batch.carry_on(paths)
-    return _exit_code(verdict)
+    ending = run_attempt(paths, batch, limits)
+    if ending.decision is Decision.CONTINUE:
+        batch.continue_later(paths)
+    return _exit_code(ending)
 
 
-def _exit_code(verdict: Verdict) -> ExitCode:
-    match verdict.decision:
+def _exit_code(ending: Ending) -> ExitCode:
+    match ending.decision:
         case Decision.FINISHED:
             return ExitCode.OK
         case Decision.CONTINUE | Decision.LEAVE:
             return ExitCode.CONTINUE_LATER
         case Decision.STOP:
-            return ExitCode.INTERRUPTED if verdict.cause == "cancelled" else ExitCode.FAILED
+            return ExitCode.INTERRUPTED if ending.cause == Cause.CANCELLED else ExitCode.FAILED

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import time
 from collections.abc import Iterator, Sequence
@@ -11,25 +10,26 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from hpc.attempt import executors
 from hpc.attempt.local_job import local_holder, task_id, waits_in_pool
 from hpc.base import records
 from hpc.base.errors import ExitCode, UserError
-from hpc.plan.array import ArrayPlan
+from hpc.plan.array import AnyPlan, ArrayPlan
 from hpc.plan.plan import Plan
-from hpc.run import find
-from hpc.run.find import Run, open_run
+from hpc.plan.provenance import provenance
+from hpc.run.find import Run, open_run, refuse_older
 from hpc.run.history import Ledger
 from hpc.run.paths import RunPaths
 from hpc.slurm import commands
 from hpc.slurm.cluster import slurm_is_here
 from hpc.slurm.states import explain_state
 
-SUBMITTING_S = 120.0
 LEAVING_S = 90.0
 
 
-class Outcome(StrEnum):
+class SubmitResult(StrEnum):
     """What a submit did."""
 
     SUBMITTED = "submitted"
@@ -39,41 +39,41 @@ class Outcome(StrEnum):
 
     @property
     def needs_job(self) -> bool:
-        return self in (Outcome.SUBMITTED, Outcome.CONTINUED)
+        return self in (SubmitResult.SUBMITTED, SubmitResult.CONTINUED)
 
 
 @dataclass(frozen=True)
 class Submission:
-    """A run, what submitting it did, and the job that carries it."""
+    """A run, what submitting it did, and its job."""
 
     paths: RunPaths
-    outcome: Outcome
+    result: SubmitResult
     job_id: str | None
 
 
-def submit(plan: Plan | ArrayPlan, *, locally: bool) -> list[Submission]:
+def submit(plan: AnyPlan, *, packages: Sequence[str] = (), locally: bool) -> list[Submission]:
     """Submit a plan; runs that are alive or finished are left as they are.
 
-    Runs that a refused submit created are removed again.
+    The versions of ``packages`` are recorded. Runs that a refused submit created are removed again.
     """
-    with _alone([run.paths for run in plan.runs]):
+    with _locked([run.paths for run in plan.runs]):
         queue, limit = commands.RecentQueue(), time.monotonic() + LEAVING_S
-        outcomes = [_outcome(run.paths, queue, limit) for run in plan.runs]
-        needed = [run for run, outcome in zip(plan.runs, outcomes, strict=True) if outcome.needs_job]
+        results = [_result(run.paths, queue, limit) for run in plan.runs]
+        needed = [run for run, result in zip(plan.runs, results, strict=True) if result.needs_job]
         if needed:
-            _send(plan, needed, locally=locally)
+            _send(plan, needed, packages, locally=locally)
         return [
-            Submission(run.paths, outcome, Ledger(run.paths.events).history().job_id)
-            for run, outcome in zip(plan.runs, outcomes, strict=True)
+            Submission(run.paths, result, Ledger(run.paths.events).history().job_id)
+            for run, result in zip(plan.runs, results, strict=True)
         ]
 
 
-def _send(plan: Plan | ArrayPlan, needed: Sequence[Plan], *, locally: bool) -> None:
+def _send(plan: AnyPlan, needed: Sequence[Plan], packages: Sequence[str], *, locally: bool) -> None:
     """Write the runs and give them a job; where that fails, take back what was not there before."""
     directories = [plan.paths, *(run.paths for run in needed)]
     new = [paths for paths in directories if not paths.root.exists()]
     try:
-        write_runs(needed)
+        write_runs(needed, packages)
         if isinstance(plan, ArrayPlan):
             _send_array(plan.restricted_to([run.run_id for run in needed]), locally=locally)
         elif locally:
@@ -103,37 +103,38 @@ def _send_array(plan: ArrayPlan, *, locally: bool) -> None:
         )
 
 
-def _outcome(paths: RunPaths, queue: commands.RecentQueue, limit: float) -> Outcome:
-    """Say what a submit has to do about a run, after letting one that was told to end do so."""
+def _result(paths: RunPaths, queue: commands.RecentQueue, limit: float) -> SubmitResult:
+    """Say what a submit has to do about a run; wait for one that was asked to stop."""
     while True:
         run = open_run(paths)
+        refuse_older(run)
         history = run.history
         if history.finished:
-            return Outcome.FINISHED
+            return SubmitResult.FINISHED
         if not is_alive(run, queue):
-            return Outcome.CONTINUED if history.attempts else Outcome.SUBMITTED
+            return SubmitResult.CONTINUED if history.attempts else SubmitResult.SUBMITTED
         if not history.is_cancelled and not history.is_over:
-            return Outcome.ATTACHED
+            return SubmitResult.ATTACHED
         if time.monotonic() > limit:
-            what = f"{run.name} was told to end and is still leaving"
+            what = f"{run.name} was asked to stop and is still leaving"
             raise UserError(what, fix="submit again in a minute", exit_code=ExitCode.REFUSED)
         time.sleep(1.0)
 
 
-def write_run(plan: Plan) -> None:
-    write_runs([plan])
+def write_run(plan: Plan, packages: Sequence[str] = ()) -> None:
+    write_runs([plan], packages)
 
 
-def write_runs(plans: Sequence[Plan]) -> None:
+def write_runs(plans: Sequence[Plan], packages: Sequence[str] = ()) -> None:
     """Write what was asked for into the run directories of one workspace, whose provenance they share."""
-    provenance = find.provenance(plans[0].root) if plans else {}
+    shared = provenance(plans[0].root, packages) if plans else {}
     for plan in plans:
         paths = plan.paths
         make_log_directory(paths)
         with _writing(paths.root):
             records.write_text(paths.config, plan.config_text)
             records.write_json(paths.plan, plan.to_json())
-            records.write_json(paths.provenance, provenance)
+            records.write_json(paths.provenance, shared)
             records.write_text(paths.job_script, plan.script)
 
 
@@ -161,32 +162,29 @@ def is_alive(run: Run, queue: commands.RecentQueue) -> bool:
 
 
 @contextlib.contextmanager
-def _alone(all_paths: Sequence[RunPaths]) -> Iterator[None]:
-    """Let one submit of a run work at a time; a mark that a killed submit left grows stale."""
-    with contextlib.ExitStack() as marks:
+def _locked(all_paths: Sequence[RunPaths]) -> Iterator[None]:
+    """Let one submit of a run work at a time; the system releases the locks of one that is killed."""
+    with contextlib.ExitStack() as locks:
         for paths in all_paths:
-            marks.enter_context(_marked(paths.root.with_name(f".{paths.run_id}.submitting")))
+            locks.enter_context(_lock(paths.root.with_name(f".{paths.run_id}.submitting")))
         yield
 
 
 @contextlib.contextmanager
-def _marked(mark: Path) -> Iterator[None]:
-    with _writing(mark.parent):
-        mark.parent.mkdir(parents=True, exist_ok=True)
-        records.clear_if_older(mark, SUBMITTING_S)
+def _lock(path: Path) -> Iterator[None]:
+    with _writing(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path, blocking=False)
         try:
-            os.close(os.open(mark, os.O_CREAT | os.O_EXCL))
-        except FileExistsError:
-            raise UserError(
-                "another submit of this run is under way",
-                where=str(mark),
-                fix="wait for it; a mark that a killed submit left is ignored after two minutes",
-                exit_code=ExitCode.REFUSED,
-            ) from None
+            lock.acquire()
+        except Timeout:
+            what, fix = "another submit of this run is under way", "wait for it"
+            raise UserError(what, where=str(path), fix=fix, exit_code=ExitCode.REFUSED) from None
     try:
         yield
     finally:
-        mark.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
+        lock.release()
 
 
 def _writing(directory: Path) -> contextlib.AbstractContextManager[None]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -90,13 +89,6 @@ def keep_rows(path: Path, is_kept: Callable[[Row], bool]) -> None:
 
 def write_rows(path: Path, rows: Iterable[Row]) -> None:
     write_text(path, "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows))
-
-
-def clear_if_older(path: Path, age_s: float) -> None:
-    """Remove a mark whose owner died."""
-    with contextlib.suppress(FileNotFoundError):
-        if time.time() - path.stat().st_mtime > age_s:
-            path.unlink()
 
 
 @contextlib.contextmanager

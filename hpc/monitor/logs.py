@@ -16,7 +16,7 @@ CHUNK = 65536
 
 
 @dataclass(frozen=True)
-class Line:
+class LogLine:
     """One line of a run's log."""
 
     run: str
@@ -78,7 +78,7 @@ def follow(
     begins: Sequence[int] | None,
     lifts_holds: bool = True,
     on_tick: Callable[[list[RunView]], None] = lambda _: None,
-) -> Iterator[Line | Change]:
+) -> Iterator[LogLine | Change]:
     """Yield the log's new lines and each change of state of runs, until all of them are over.
 
     ``begins`` tells for each run how many bytes of its log are known, by default all that are there now.
@@ -92,7 +92,7 @@ def follow(
         views = watcher.look([open_run(path) for path in paths])
         for path, tail in zip(paths, tails, strict=True):
             for text in tail.new_lines():
-                yield Line(f"{path.case}/{path.run_id}", text)
+                yield LogLine(f"{path.case}/{path.run_id}", text)
         for view in views:
             if shown.get(view.run) != (view.state, view.attempt):
                 shown[view.run] = (view.state, view.attempt)

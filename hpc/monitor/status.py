@@ -11,7 +11,8 @@ from hpc.attempt.local_job import local_holder, waits_in_pool
 from hpc.base import records
 from hpc.base.errors import UserError
 from hpc.base.records import Row
-from hpc.run.find import Run, open_run
+from hpc.run.ending import Cause, Decision
+from hpc.run.find import OLDER, OLDER_FIX, Run, open_run
 from hpc.run.history import History, Ledger
 from hpc.slurm import commands
 from hpc.slurm.parse import QueuedJob
@@ -79,6 +80,8 @@ class Evidence:
 def view_of(run: Run, evidence: Evidence) -> RunView:
     """Reduce a run and the evidence to its view. Pure."""
     state, sentence, remedy = _state(run.history, evidence)
+    if run.is_older:
+        sentence, remedy = OLDER, OLDER_FIX
     progress = evidence.progress
     is_moving = state is RunState.RUNNING
     return RunView(
@@ -171,7 +174,7 @@ def _may_lift(run: Run) -> bool:
 
 
 def _note_end(run: Run, job: QueuedJob | None) -> None:
-    """Keep what Slurm says about a job that ended without a word; it forgets after some minutes."""
+    """Record what Slurm says about a job that ended before it could; Slurm forgets after some minutes."""
     last = run.history.last
     if job is None or last is None or last.ended is not None or last.job_id != job.job_id:
         return
@@ -181,8 +184,8 @@ def _note_end(run: Run, job: QueuedJob | None) -> None:
         Ledger(run.paths.events).append(
             "vanished",
             attempt=last.number,
-            cause="cancelled" if is_cancelled else f"{SLURM_SAYS}{job.state}",
-            decision="stop",
+            cause=str(Cause.CANCELLED) if is_cancelled else f"{SLURM_SAYS}{job.state}",
+            decision=str(Decision.STOP),
             why=state.meaning.sentence,
         )
 
@@ -235,7 +238,7 @@ def _finished(history: History, evidence: Evidence) -> State:
 
 
 def _stopped(cause: str, why: str) -> State:
-    if cause == "cancelled":
+    if cause == Cause.CANCELLED:
         return RunState.CANCELLED, why, RESUBMIT
     remedy = explain_state(cause.removeprefix(SLURM_SAYS)).meaning.remedy if SLURM_SAYS in cause else None
     return RunState.FAILED, f"{cause}: {why}" if why else cause, remedy or "read the log: hpc logs"

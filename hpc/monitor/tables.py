@@ -60,12 +60,12 @@ def plain_line(view: RunView) -> str:
     """Return one run as one tab-separated line."""
     cells = (view.run, view.state.value, f"attempt {view.attempt}", progress(view), _loss(view), _eta(view))
     remedy = f" ({view.remedy})" if view.remedy else ""
-    told = " ".join(f"{view.sentence}{remedy}".split())
-    return "\t".join((*cells, f"job {view.job_id or '-'}", told))
+    sentence = " ".join(f"{view.sentence}{remedy}".split())
+    return "\t".join((*cells, f"job {view.job_id or '-'}", sentence))
 
 
 def views_table(views: Sequence[RunView]) -> Group:
-    """Return the runs as a table for a terminal, and below it what is to be said about some of them."""
+    """Return the runs as a table for a terminal, and below it a note on those that need one."""
     from rich.console import Group
     from rich.markup import escape
     from rich.table import Table

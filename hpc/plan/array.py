@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import sys
 from collections.abc import Callable, Sequence
@@ -13,11 +12,11 @@ from typing import Any
 
 from hpc.base import text, yamlfile
 from hpc.base.errors import UserError, raise_all
-from hpc.plan.config import Config, check_together
+from hpc.plan.config import Config
 from hpc.plan.plan import Plan
 from hpc.plan.resources import Resources
 from hpc.plan.sbatch import Expanded, Script, Tasks, render
-from hpc.run.paths import RunPaths
+from hpc.run.paths import RunPaths, run_dir
 
 
 @dataclass(frozen=True)
@@ -59,11 +58,11 @@ class ArrayPlan:
 
     @property
     def run_dir(self) -> str:
-        return f"runs/{self.case}/{self.array_id}"
+        """The array's directory, relative to ``root``; it lies beside those of its runs."""
+        return run_dir(self.case, self.array_id)
 
     @property
     def paths(self) -> RunPaths:
-        """The directory of the array itself; it lies beside those of its runs."""
         return self.runs[0].paths.array(self.array_id)
 
     @cached_property
@@ -74,7 +73,7 @@ class ArrayPlan:
             root=self.root,
             case=self.case,
             name=self.array_id,
-            run_dir=f"runs/{self.case}/$run",
+            run_dir=run_dir(self.case, "$run"),
             log=f"{self.run_dir}/logs/task_%a.log",
             resources=self.resources,
             recipe=(
@@ -128,31 +127,28 @@ def is_array(config: Config) -> bool:
 
 def build(
     config: Config,
-    root: Path,
+    values: Sequence[str],
     *,
-    plan_of: Callable[[str], Plan],
+    plan_with: Callable[[str], Plan],
     overrides: Sequence[str],
     only: Sequence[str] = (),
 ) -> ArrayPlan:
-    """Plan one run for each value of the array; ``only`` chooses some of the values.
+    """Plan one run for each of the array's values; ``only`` chooses some of them.
 
-    ``plan_of`` makes the plan of the run with an override added; the training program is asked about all of
-    them together. Raises every problem at once.
+    ``plan_with`` makes the plan of the run with an override added. Raises every problem at once.
     """
     key = config.array.key
     assert key is not None
-    values = config.array.values if config.array.values is not None else _symbols(config, root)
     raise_all(_wrong_values(config, key, values, only))
     chosen = [value for value in values if not only or value in only]
     plans: list[Plan] = []
     problems: dict[str, UserError] = {}
     for value in chosen:
         try:
-            plans.append(plan_of(f"{key}={value}"))
+            plans.append(plan_with(f"{key}={value}"))
         except UserError as error:
             problems.setdefault(str(error), error)
     raise_all(list(problems.values()))
-    check_together([plan.config for plan in plans], root)
     return ArrayPlan(
         runs=tuple(plans),
         key=key,
@@ -179,23 +175,3 @@ def _wrong_values(config: Config, key: str, values: Sequence[str], only: Sequenc
         if value not in values
     ]
     return repeated + unknown
-
-
-def _symbols(config: Config, root: Path) -> tuple[str, ...]:
-    """Return the symbols of the case's universe."""
-    name = config.value("data.universe")
-    where = config.origin("data.universe")
-    if name is None:
-        raise UserError("array.values is not set, and there is no universe to take symbols from", where=where)
-    try:
-        with (root / name).open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file))
-    except OSError as error:
-        fix = "write symbol,name,category lines"
-        raise UserError(
-            f"the universe {name!r} cannot be read: {error.strerror}", where=where, fix=fix
-        ) from None
-    symbols = tuple((row.get("symbol") or "").strip() for row in rows)
-    if not all(symbols) or not symbols:
-        raise UserError("not every line has a symbol", where=name, fix="begin with symbol,name,category")
-    return symbols

@@ -2,13 +2,12 @@
 
 ``cases/_base/config.yaml`` < ``cases/NAME/config.yaml`` < ``slurm/clusters/CLUSTER.yaml`` (resources only)
 < the chosen preset < ``key.path=value`` on the command line. This package reads ``resources``, ``retry`` and
-``array``; the other sections belong to the training program, which is asked what it thinks of them.
+``array``; the other sections belong to the training program, which checks them.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,30 +15,20 @@ from typing import Any
 from hpc.base import text, yamlfile
 from hpc.base.errors import UserError, raise_all
 from hpc.base.yamlfile import Leaf, Tree
-from hpc.plan import program
+from hpc.plan.program import Problem
 from hpc.plan.resources import Array, Resources, Retry
 
 TABLE = "table"
 """The preset that every case has: its own configuration, as it stands."""
+
+DATA_DIR = "data.dir"
+"""The one setting of the training program that the launcher knows: where the data lies on this machine."""
 
 BASE = "cases/_base/config.yaml"
 EXTENDS = "extends"
 """The key by which a case names the layer of cases/_base that its kind of experiment starts from."""
 
 OWN_SECTIONS = ("resources", "retry", "array")
-
-
-@dataclass(frozen=True)
-class Problem:
-    """What the training program has against a value."""
-
-    key: str
-    what: str
-    fix: str | None
-
-
-Checker = Callable[[dict[str, Any]], Sequence[Problem]]
-"""Takes the experiment's sections as plain text, returns what is wrong with them."""
 
 
 @dataclass(frozen=True)
@@ -96,11 +85,10 @@ def resolve(
     preset: str = TABLE,
     overrides: Sequence[str] = (),
     cluster: str | None = None,
-    check: Checker | None = None,
 ) -> Config:
-    """Lay the layers over one another and check the result; raise every problem at once.
+    """Lay the layers over one another and check the launcher's sections; raise every problem at once.
 
-    ``check`` judges the training program's sections; by default the program itself is asked.
+    The other sections are the training program's; ``errors_of`` turns what it has against them into errors.
     """
     tree, problems = _case_layers(root, case)
     cluster_tree, cluster_problems = _cluster_layer(root, cluster)
@@ -109,46 +97,32 @@ def resolve(
     preset_tree, problems = _preset_layer(case, presets, preset)
     layered = yamlfile.merge(yamlfile.merge(tree, cluster_tree), preset_tree)
     resolved, override_problems = _with_overrides(layered, overrides)
-    problems += override_problems
-    resources, found = yamlfile.validate(Resources, resolved.get("resources", {}), section="resources")
-    problems += found
-    retry, found = yamlfile.validate(Retry, resolved.get("retry", {}), section="retry")
-    problems += found
-    array, found = yamlfile.validate(Array, resolved.get("array", {}), section="array")
-    problems += found
-    experiment = _experiment(resolved)
-    problems += _as_errors(resolved, case, check(experiment) if check else ask_stockpred(experiment, root))
-    raise_all(problems)
+    resources, resource_problems = yamlfile.validate(
+        Resources, resolved.get("resources", {}), section="resources"
+    )
+    retry, retry_problems = yamlfile.validate(Retry, resolved.get("retry", {}), section="retry")
+    array, array_problems = yamlfile.validate(Array, resolved.get("array", {}), section="array")
+    raise_all(problems + override_problems + resource_problems + retry_problems + array_problems)
     assert resources is not None
     assert retry is not None
     assert array is not None
     return Config(case, preset, cluster, resources, retry, array, resolved)
 
 
-def ask_stockpred(experiment: dict[str, Any], root: Path | None = None) -> Sequence[Problem]:
-    """Let the training program check its sections, in a process of its own."""
-    return _ask_stockpred_about([experiment], root)[0]
-
-
-def _ask_stockpred_about(experiments: Sequence[dict[str, Any]], root: Path | None) -> list[list[Problem]]:
-    """Return what the training program has against each of the experiments of the workspace ``root``."""
-    answer = program.ask("check", "--json", about={"trees": experiments}, root=root)
-    if not answer.is_ok:
-        raise UserError("`stockpred check` did not answer", fix=answer.err.strip()[-2000:] or None)
+def errors_of(config: Config, problems: Sequence[Problem]) -> list[UserError]:
+    """Return what the training program has against a case as errors with their places."""
     return [
-        [Problem(row["key"], row["what"], row["fix"]) for row in rows]
-        for rows in json.loads(answer.out)["problems"]
+        _experiment_problem(config.tree, config.case, problem)
+        for problem in problems
+        if not _follows(problem, problems)
     ]
 
 
-def check_together(configs: Sequence[Config], root: Path) -> None:
-    """Let the training program check many resolved cases at once; raise every problem, each once."""
-    answers = _ask_stockpred_about([resolved.experiment for resolved in configs], root)
-    found: dict[str, UserError] = {}
-    for resolved, problems in zip(configs, answers, strict=True):
-        for error in _as_errors(resolved.tree, resolved.case, problems):
-            found.setdefault(str(error), error)
-    raise_all(list(found.values()))
+def require_key(config: Config, key: str) -> None:
+    """Raise UserError unless some layer of the case states a value for ``key``."""
+    problem = _unknown_key(config.tree, yamlfile.parse_override(f"{key}=1"))
+    if problem:
+        raise problem
 
 
 def _case_layers(root: Path, case: str) -> tuple[dict[str, Tree], list[UserError]]:
@@ -253,12 +227,6 @@ def _keys(tree: Tree, prefix: str = "") -> list[str]:
     if not isinstance(tree, dict):
         return [prefix]
     return [key for name, value in tree.items() for key in _keys(value, f"{prefix}.{name}".strip("."))]
-
-
-def _as_errors(tree: dict[str, Tree], case: str, problems: Sequence[Problem]) -> list[UserError]:
-    return [
-        _experiment_problem(tree, case, problem) for problem in problems if not _follows(problem, problems)
-    ]
 
 
 def _experiment_problem(tree: dict[str, Tree], case: str, problem: Problem) -> UserError:

@@ -1,20 +1,12 @@
-"""What a plan may cost at most, and how big its model is."""
+"""What a plan may cost at most."""
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from hpc.base.errors import UserError, raise_all
 from hpc.base.text import duration
-from hpc.plan import program
-from hpc.plan.config import Config
 from hpc.plan.resources import Resources
-
-TIMED_OUT = 124
 
 
 @dataclass(frozen=True)
@@ -38,20 +30,3 @@ class Estimate:
 def upper_bound(resources: Resources) -> Estimate:
     """Return the bound for one attempt; each requeue may use as much again."""
     return Estimate(resources.num_tasks, resources.limit_s)
-
-
-def model_sizes(root: Path, configs: Sequence[Config]) -> list[int | None]:
-    """Let the training program count the parameters of each case's model; None where it does not answer.
-
-    Raises UserError for models that cannot be built as configured.
-    """
-    answer = program.ask("size", about=[config.experiment for config in configs], root=root)
-    if answer.code == TIMED_OUT:
-        return [None] * len(configs)
-    if not answer.is_ok:
-        what = "a model cannot be built: " + (answer.err.strip().splitlines() or ["no reason given"])[-1]
-        raise UserError(what, where="model.name", fix="mend its file in stockpred/models")
-    rows = json.loads(answer.out)
-    pairs = zip(rows, configs, strict=True)
-    raise_all(program.errors((row, config.origin) for row, config in pairs if "what" in row))
-    return [row["size"] for row in rows]

@@ -19,10 +19,10 @@ from typing import Any
 from hpc.base import text
 from hpc.base.errors import UserError, raise_all
 from hpc.plan import config
-from hpc.plan.config import TABLE, Checker, Config
+from hpc.plan.config import DATA_DIR, TABLE, Config
 from hpc.plan.resources import Resources, Retry
 from hpc.plan.sbatch import Script, render
-from hpc.run.paths import RunPaths
+from hpc.run.paths import LAYOUT, RunPaths, run_dir
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
@@ -43,7 +43,7 @@ class Plan:
 
     @property
     def run_dir(self) -> str:
-        return f"runs/{self.case}/{self.run_id}"
+        return run_dir(self.case, self.run_id)
 
     @property
     def runs(self) -> tuple[Plan, ...]:
@@ -56,7 +56,7 @@ class Plan:
 
     @property
     def recipe(self) -> tuple[str, ...]:
-        """The words that make this plan again, for `hpc attempt` and its like."""
+        """The arguments that make this plan again, for `hpc attempt` and its like."""
         return _recipe(self.case, self.preset, self.run_id, self.cluster, self.overrides)
 
     @property
@@ -82,6 +82,7 @@ class Plan:
     def to_json(self) -> dict[str, Any]:
         """Return what plan.json holds."""
         return {
+            "layout": LAYOUT,
             "case": self.case,
             "preset": self.preset,
             "cluster": self.cluster,
@@ -105,27 +106,26 @@ def build(
     cluster: str | None = None,
     data_dir: str | None = None,
     ordinal: int = 1,
-    check: Checker | None = None,
 ) -> Plan:
-    """Resolve a case into a plan; raise every problem of its configuration at once.
+    """Resolve a case into a plan; raise every problem that the launcher knows of at once.
 
     ``data_dir`` is the override ``data.dir``. ``ordinal`` 2, 3, ... names further runs of the same plan.
     """
     _require_plain_names(case=case, preset=preset, cluster=cluster)
     if data_dir is not None:
-        overrides = [f"data.dir={data_dir}", *overrides]
-    resolved = config.resolve(root, case, preset=preset, overrides=overrides, cluster=cluster, check=check)
+        overrides = [f"{DATA_DIR}={data_dir}", *overrides]
+    resolved = config.resolve(root, case, preset=preset, overrides=overrides, cluster=cluster)
     signature = signature_of(resolved)
     member = re.sub(r"[^A-Za-z0-9]+", "_", member_of(resolved) or "").strip("_")
     parts = (preset, member, signature[:8], str(ordinal) if ordinal > 1 else "")
     run_id = "-".join(part for part in parts if part)
-    run_dir = f"runs/{case}/{run_id}"
+    directory = run_dir(case, run_id)
     script = Script(
         root=root,
         case=case,
         name=run_id,
-        run_dir=run_dir,
-        log=f"{run_dir}/logs/job.log",
+        run_dir=directory,
+        log=f"{directory}/logs/job.log",
         resources=resolved.resources,
         recipe=_recipe(case, preset, run_id, cluster, overrides),
         python=sys.executable,
@@ -146,11 +146,12 @@ def build(
 def signature_of(resolved: Config) -> str:
     """Return the hash of what decides a run's numbers: the experiment and the number of ranks.
 
-    ``data.dir`` says where bars lie, not which they are; the run itself compares the bars' hash.
+    ``data.dir`` says where the data lies, not which it is; the run itself compares the data's hash.
     """
     experiment = resolved.experiment
-    if isinstance(experiment.get("data"), dict):
-        experiment["data"] = {key: value for key, value in experiment["data"].items() if key != "dir"}
+    section, name = DATA_DIR.split(".")
+    if isinstance(experiment.get(section), dict):
+        experiment[section] = {key: value for key, value in experiment[section].items() if key != name}
     content = {
         "case": resolved.case,
         "experiment": _canonical(experiment),

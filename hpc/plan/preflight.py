@@ -6,47 +6,23 @@ function from the plan (and the cluster) to its findings: add one to ``PLAN_CHEC
 
 from __future__ import annotations
 
-import json
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from enum import StrEnum
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from hpc.base import shell
-from hpc.base.errors import ExitCode, UserError
 from hpc.base.text import count, duration, suggestion
-from hpc.plan import program
 from hpc.plan.array import AnyPlan, ArrayPlan
+from hpc.plan.finding import Finding, Severity
 from hpc.slurm.cluster import Cluster, Partition
 from hpc.slurm.parse import NodeGroup
 
-BAR_FILES = (".csv", ".csv.gz", ".tsv", ".parquet", ".pq", ".npz")
 NODE_LOCAL = ("ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "tmpfs", "overlay", "ramfs")
 MB_PER_GB = 1024
 
 
-class Verdict(StrEnum):
-    """What a check found; only FAIL keeps a plan from being submitted."""
-
-    OK = "ok"
-    WARN = "warn"
-    FAIL = "fail"
-
-
-@dataclass(frozen=True)
-class Check:
-    """One finding. ``where`` is the place of the value that caused it."""
-
-    name: str
-    verdict: Verdict
-    what: str
-    fix: str | None = None
-    where: str | None = None
-
-
-def check(plan: AnyPlan, cluster: Cluster | None) -> list[Check]:
+def check(plan: AnyPlan, cluster: Cluster | None) -> list[Finding]:
     """Check a plan against this machine and, where there is one, against the cluster."""
     found = [finding for checker in PLAN_CHECKS for finding in checker(plan)]
     if cluster is None:
@@ -58,70 +34,7 @@ def check(plan: AnyPlan, cluster: Cluster | None) -> list[Check]:
     return found + [finding for checker in CLUSTER_CHECKS for finding in checker(plan, cluster, partition)]
 
 
-def missing_bars(plans: Sequence[AnyPlan]) -> list[UserError]:
-    """Let the training program look for the bars; what is amiss is told before a job waits for it."""
-    runs = [run for plan in plans for run in plan.runs if plan.config.value("data.source") == "files"]
-    if not runs:
-        return []
-    about = [run.config.experiment for run in runs]
-    answer = program.ask("survey", about=about, root=runs[0].root, timeout_s=600)
-    if not answer.is_ok:
-        return [UserError("the bars cannot be looked through", fix=answer.err.strip()[-2000:] or None)]
-    return program.errors((row, runs[0].config.origin) for row in json.loads(answer.out))
-
-
-def failures(checks: Sequence[Check]) -> list[UserError]:
-    """Return the failed checks as errors, with the exit code for a refusal."""
-    return [
-        UserError(found.what, where=found.where, fix=found.fix, exit_code=ExitCode.REFUSED)
-        for found in checks
-        if found.verdict is Verdict.FAIL
-    ]
-
-
-def _universe_exists(plan: AnyPlan) -> Iterator[Check]:
-    name = plan.config.value("data.universe")
-    if name is None:
-        return
-    path = plan.root / name
-    if path.is_file() and path.stat().st_size > 0:
-        yield _ok("universe", name)
-    else:
-        yield _fail(
-            plan,
-            "universe",
-            "data.universe",
-            f"there is no universe file {name!r}",
-            "write symbol,name,category lines",
-        )
-
-
-def _bars_are_here(plan: AnyPlan) -> Iterator[Check]:
-    source, chosen = plan.config.value("data.source"), plan.config.value("data.dir")
-    if source == "synthetic":
-        ignored = f"; {chosen} is not read" if chosen else ""
-        yield Check("bars", Verdict.WARN, f"synthetic bars: the result says nothing about a market{ignored}")
-        return
-    if source != "files":
-        return
-    how = (
-        "fetch them with any downloader, one CSV or Parquet per asset, and give their directory: "
-        f"make submit CASE={plan.case} DATA=DIR (hpc submit {plan.case} data.dir=DIR); "
-        "or use invented bars: data.source=synthetic"
-    )
-    if chosen is None:
-        yield _fail(plan, "bars", "data.dir", "there are no bars: data.dir is not set", how)
-        return
-    directory = plan.root / chosen
-    if not directory.is_dir():
-        yield _fail(plan, "bars", "data.dir", f"there is no directory {chosen!r}", how)
-    elif not any(path.name.lower().endswith(BAR_FILES) for path in directory.iterdir()):
-        yield _fail(plan, "bars", "data.dir", f"{chosen!r} holds no {', '.join(BAR_FILES)} files", how)
-    else:
-        yield _ok("bars", chosen)
-
-
-def _run_directory_is_writable(plan: AnyPlan) -> Iterator[Check]:
+def _run_directory_is_writable(plan: AnyPlan) -> Iterator[Finding]:
     nearest = plan.paths.root
     while not nearest.exists() and nearest != nearest.parent:
         nearest = nearest.parent
@@ -130,55 +43,57 @@ def _run_directory_is_writable(plan: AnyPlan) -> Iterator[Check]:
         return
     reason = "is not writable" if nearest.is_dir() else "is not a directory"
     fix = "free that name" if reason == "is not a directory" else f"chmod u+rwx {nearest}"
-    yield Check(
+    yield Finding(
         "run directory",
-        Verdict.FAIL,
+        Severity.FAIL,
         f"the run directory cannot be made: {nearest.name} {reason}",
         fix,
         str(nearest),
     )
 
 
-def _script_parses(plan: AnyPlan) -> Iterator[Check]:
+def _script_parses(plan: AnyPlan) -> Iterator[Finding]:
     answer = shell.run(["bash", "-n"], stdin=plan.script, timeout_s=10)
     if answer.is_ok:
-        yield _ok("script", "bash -n is content")
+        yield _ok("script", "bash -n accepts it")
         return
     where = f"cases/{plan.case}/job.sbatch.j2"
-    yield Check(
+    yield Finding(
         "script",
-        Verdict.FAIL,
+        Severity.FAIL,
         f"the script is not valid bash: {answer.err.strip()}",
         "mend resources.setup or the template",
         where,
     )
 
 
-def _signal_has_time(plan: AnyPlan) -> Iterator[Check]:
+def _signal_has_time(plan: AnyPlan) -> Iterator[Finding]:
     if plan.resources.gets_early_signal or plan.resources.signal_lead_s == 0:
         return
     lead = f"{plan.resources.signal_lead_s} s of lead in a limit of {duration(plan.resources.limit_s)}"
     what = f"no early signal: {lead}; the deadline alone stops the run"
-    yield Check("signal", Verdict.WARN, what, None, plan.config.origin("resources.limit"))
+    yield Finding("signal", Severity.WARN, what, None, plan.config.origin("resources.limit"))
 
 
-def _fits_one_machine(plan: AnyPlan) -> Iterator[Check]:
+def _fits_one_machine(plan: AnyPlan) -> Iterator[Finding]:
     if plan.resources.nodes > 1:
         what = f"no Slurm here: the ranks of {plan.resources.nodes} nodes run on this machine"
-        yield Check("nodes", Verdict.WARN, what, "resources.nodes=1", plan.config.origin("resources.nodes"))
+        yield Finding(
+            "nodes", Severity.WARN, what, "resources.nodes=1", plan.config.origin("resources.nodes")
+        )
 
 
-def _partition_is_up(plan: AnyPlan, cluster: Cluster, partition: Partition) -> Iterator[Check]:
+def _partition_is_up(plan: AnyPlan, cluster: Cluster, partition: Partition) -> Iterator[Finding]:
     if not partition.is_up:
-        yield Check(
+        yield Finding(
             "partition state",
-            Verdict.WARN,
+            Severity.WARN,
             f"partition {partition.name} starts no jobs now",
             "wait, or choose another",
         )
 
 
-def _limit_is_allowed(plan: AnyPlan, cluster: Cluster, partition: Partition) -> Iterator[Check]:
+def _limit_is_allowed(plan: AnyPlan, cluster: Cluster, partition: Partition) -> Iterator[Finding]:
     if plan.resources.limit_s <= partition.max_limit_s:
         yield _ok("limit", plan.resources.limit)
         return
@@ -196,7 +111,7 @@ def _limit_is_allowed(plan: AnyPlan, cluster: Cluster, partition: Partition) -> 
     )
 
 
-def _gpus_exist(plan: AnyPlan, cluster: Cluster, partition: Partition) -> Iterator[Check]:
+def _gpus_exist(plan: AnyPlan, cluster: Cluster, partition: Partition) -> Iterator[Finding]:
     resources = plan.resources
     if resources.gpu_request == "none":
         return
@@ -219,7 +134,7 @@ def _gpus_exist(plan: AnyPlan, cluster: Cluster, partition: Partition) -> Iterat
         yield _ok("gpus", f"{resources.gpus} of {most} per node")
 
 
-def _nodes_hold_the_share(plan: AnyPlan, cluster: Cluster, partition: Partition) -> Iterator[Check]:
+def _nodes_hold_the_share(plan: AnyPlan, cluster: Cluster, partition: Partition) -> Iterator[Finding]:
     """Compare CPUs and memory with the nodes that have the GPUs; say which share would fit."""
     resources = plan.resources
     groups = _groups_with_gpus(plan, partition)
@@ -239,7 +154,7 @@ def _nodes_hold_the_share(plan: AnyPlan, cluster: Cluster, partition: Partition)
         yield _fail(plan, "memory", "resources.memory_gb_per_gpu", what, fix)
 
 
-def _nodes_are_enough(plan: AnyPlan, cluster: Cluster, partition: Partition) -> Iterator[Check]:
+def _nodes_are_enough(plan: AnyPlan, cluster: Cluster, partition: Partition) -> Iterator[Finding]:
     resources = plan.resources
     available = sum(group.num_nodes for group in _groups_with_gpus(plan, partition))
     most = min(available, partition.max_nodes)
@@ -248,7 +163,7 @@ def _nodes_are_enough(plan: AnyPlan, cluster: Cluster, partition: Partition) -> 
         yield _fail(plan, "nodes", "resources.nodes", what, f"resources.nodes={most:g}")
 
 
-def _array_is_allowed(plan: AnyPlan, cluster: Cluster, partition: Partition) -> Iterator[Check]:
+def _array_is_allowed(plan: AnyPlan, cluster: Cluster, partition: Partition) -> Iterator[Finding]:
     """Slurm limits the number of a task, hence also how many tasks there can be (MaxArraySize)."""
     most = cluster.max_array_size
     if not isinstance(plan, ArrayPlan):
@@ -261,27 +176,27 @@ def _array_is_allowed(plan: AnyPlan, cluster: Cluster, partition: Partition) -> 
     yield _fail(plan, "array", "array.key", what, fix)
 
 
-def _may_be_requeued(plan: AnyPlan, cluster: Cluster, partition: Partition) -> Iterator[Check]:
+def _may_be_requeued(plan: AnyPlan, cluster: Cluster, partition: Partition) -> Iterator[Finding]:
     if plan.resources.requeue and not cluster.lets_requeue:
         what = f"{cluster.name} requeues no jobs (JobRequeue=0): a successor job continues the run"
-        yield Check("requeue", Verdict.WARN, what)
+        yield Finding("requeue", Severity.WARN, what)
 
 
-def _root_holds_no_pattern(plan: AnyPlan, cluster: Cluster, partition: Partition) -> Iterator[Check]:
+def _root_holds_no_pattern(plan: AnyPlan, cluster: Cluster, partition: Partition) -> Iterator[Finding]:
     """Slurm fills %j and its like in anywhere in the path of a log, the working directory's part included."""
     pattern = re.search(r"%[0-9]*[AaJjNnstuxb]", str(plan.root))
     if pattern:
         what = f"Slurm would replace {pattern[0]} in the workspace's path and find no place for the log"
-        yield Check("workspace path", Verdict.FAIL, what, "rename the directory", str(plan.root))
+        yield Finding("workspace path", Severity.FAIL, what, "rename the directory", str(plan.root))
 
 
-def _workspace_is_shared(plan: AnyPlan, cluster: Cluster, partition: Partition) -> Iterator[Check]:
+def _workspace_is_shared(plan: AnyPlan, cluster: Cluster, partition: Partition) -> Iterator[Finding]:
     kind = _file_system(plan.root)
     if kind in NODE_LOCAL:
         what = f"the workspace is on {kind}, which other nodes may not see"
-        yield Check(
+        yield Finding(
             "workspace",
-            Verdict.WARN,
+            Severity.WARN,
             what,
             "work in a shared directory if the nodes are other machines",
             str(plan.root),
@@ -290,11 +205,9 @@ def _workspace_is_shared(plan: AnyPlan, cluster: Cluster, partition: Partition) 
         yield _ok("workspace", f"on {kind or 'an unknown file system'}")
 
 
-PlanChecker = Callable[[AnyPlan], Iterator[Check]]
-ClusterChecker = Callable[[AnyPlan, Cluster, Partition], Iterator[Check]]
+PlanChecker = Callable[[AnyPlan], Iterator[Finding]]
+ClusterChecker = Callable[[AnyPlan, Cluster, Partition], Iterator[Finding]]
 PLAN_CHECKS: tuple[PlanChecker, ...] = (
-    _universe_exists,
-    _bars_are_here,
     _run_directory_is_writable,
     _script_parses,
     _signal_has_time,
@@ -312,15 +225,15 @@ CLUSTER_CHECKS: tuple[ClusterChecker, ...] = (
 )
 
 
-def _ok(name: str, what: str) -> Check:
-    return Check(name, Verdict.OK, what)
+def _ok(name: str, what: str) -> Finding:
+    return Finding(name, Severity.OK, what)
 
 
-def _fail(plan: AnyPlan, name: str, key: str, what: str, fix: str) -> Check:
-    return Check(name, Verdict.FAIL, what, fix, plan.config.origin(key))
+def _fail(plan: AnyPlan, name: str, key: str, what: str, fix: str) -> Finding:
+    return Finding(name, Severity.FAIL, what, fix, plan.config.origin(key))
 
 
-def _unknown_partition(plan: AnyPlan, cluster: Cluster) -> Check:
+def _unknown_partition(plan: AnyPlan, cluster: Cluster) -> Finding:
     names = [partition.name for partition in cluster.partitions]
     wanted = plan.resources.partition
     if wanted is None:

@@ -1,29 +1,100 @@
-"""Questions to the training program, which runs in a process of its own: JSON in, JSON out."""
+"""What the launcher asks the training program: one process, one question about all cases, JSON in and out.
+
+The program, ``python -m stockpred answer``, knows what an experiment is, which values an array may take, how
+big a model is, which data must be there and which packages a result depends on; the launcher does not.
+"""
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 from hpc.base import shell
-from hpc.base.errors import UserError
-from hpc.base.shell import Answer
+from hpc.base.errors import ExitCode, UserError
+from hpc.plan.finding import Finding, Severity
 
-Origin = Callable[[str], str | None]
-"""Takes a dotted key, returns the place that set it."""
+COMMAND = ("-m", "stockpred", "answer")
+TIMEOUT_S = 600.0
+
+Topic = Literal["data", "sizes"]
+"""What may be asked beyond the problems of a configuration: is the data there, how big are the models."""
+
+SUBMIT: tuple[Topic, ...] = ("data", "sizes")
 
 
-def ask(*words: str, about: object, root: Path | None, timeout_s: float = 120.0) -> Answer:
-    """Run ``stockpred WORDS`` in the workspace ``root`` with ``about`` as JSON on its stdin."""
-    command = [sys.executable, "-m", "stockpred", *words]
-    return shell.run(command, stdin=json.dumps(about), timeout_s=timeout_s, cwd=root)
+@dataclass(frozen=True)
+class Question:
+    """A case: the plain experiments of its runs, or one experiment of which ``vary`` makes several."""
+
+    experiments: tuple[dict[str, Any], ...]
+    vary: str | None = None
+    """The key whose values the program is to find; each value is a run."""
+    only: tuple[str, ...] = ()
+    """The values to answer for; empty for all."""
 
 
-def errors(rows: Iterable[tuple[Mapping[str, str | None], Origin]]) -> list[UserError]:
-    """Return what the program found amiss as errors; a place that is a key becomes the place that set it."""
-    return [
-        UserError(str(row["what"]), where=origin(row["where"] or "") or row["where"], fix=row["fix"])
-        for row, origin in rows
-    ]
+@dataclass(frozen=True)
+class Problem:
+    """What the program has against a value of a configuration."""
+
+    key: str
+    what: str
+    fix: str | None
+
+
+@dataclass(frozen=True)
+class RunAnswer:
+    """What the program says about one run; ``size`` counts the model's parameters, None if not asked."""
+
+    problems: tuple[Problem, ...]
+    size: int | None
+
+
+@dataclass(frozen=True)
+class CaseAnswer:
+    """What the program says about one case.
+
+    ``values`` are those of a varied key, None where none is. A finding's ``where`` is a key or a place.
+    """
+
+    values: tuple[str, ...] | None
+    runs: tuple[RunAnswer, ...]
+    findings: tuple[Finding, ...]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the program says about all cases; ``packages`` are those that decide a result."""
+
+    cases: tuple[CaseAnswer, ...]
+    packages: tuple[str, ...]
+
+
+def ask(root: Path, questions: Sequence[Question], topics: Sequence[Topic] = ()) -> Answer:
+    """Ask about all cases of the workspace ``root`` at once; raise UserError when there is no answer."""
+    request = {"cases": [asdict(question) for question in questions], "topics": list(topics)}
+    answer = shell.run([sys.executable, *COMMAND], stdin=json.dumps(request), timeout_s=TIMEOUT_S, cwd=root)
+    if not answer.is_ok:
+        raise UserError("`stockpred answer` did not answer", fix=answer.err.strip()[-2000:] or None)
+    row = json.loads(answer.out)
+    return Answer(tuple(map(_case_answer, row["cases"])), tuple(row["packages"]))
+
+
+def _case_answer(row: dict[str, Any]) -> CaseAnswer:
+    return CaseAnswer(
+        values=None if row["values"] is None else tuple(row["values"]),
+        runs=tuple(
+            RunAnswer(tuple(Problem(**problem) for problem in run["problems"]), run["size"])
+            for run in row["runs"]
+        ),
+        findings=tuple(map(_finding, row["findings"])),
+    )
+
+
+def _finding(row: dict[str, Any]) -> Finding:
+    severity, exit_code = Severity(row["severity"]), ExitCode(row["exit_code"])
+    return Finding(**{**row, "severity": severity, "exit_code": exit_code})

@@ -58,13 +58,13 @@ PositiveInt = Annotated[int, Field(gt=0)]
 Switch = Annotated[str | None, BeforeValidator(lambda value: None if value in ("", "true") else value)]
 
 
-class Section(BaseModel):
-    """A section of this package: frozen, and without keys that nobody reads."""
+class ConfigSection(BaseModel):
+    """A section of a configuration that the launcher reads: frozen, and strict about keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Resources(Section):
+class Resources(ConfigSection):
     """What one job asks Slurm for; ``gpus`` per node, and one task for each GPU."""
 
     partition: Word | None
@@ -124,7 +124,7 @@ class Resources(Section):
         return None if math.isinf(self.limit_s) else parse.limit_min(self.limit_s)
 
 
-class Retry(Section):
+class Retry(ConfigSection):
     """When a run that was interrupted is started again."""
 
     max_stalled_attempts: PositiveInt
@@ -132,10 +132,10 @@ class Retry(Section):
     max_attempts: PositiveInt | None
 
 
-class Array(Section):
+class Array(ConfigSection):
     """Several runs of a case that differ in the setting ``key``; a single run where there is none.
 
-    Without ``values`` they are the symbols of the universe. At most ``at_once`` of them run at a time.
+    Without ``values`` the training program says which there are. At most ``at_once`` of them run at a time.
     """
 
     key: str | None

@@ -119,7 +119,7 @@ def _environment(templates: Path) -> jinja2.Environment:
         comment_end_string="#>",
     )
     environment.filters["quoted"] = _quoted
-    environment.filters["broken"] = _broken
+    environment.filters["wrapped"] = _wrapped
     return environment
 
 
@@ -135,15 +135,6 @@ def _context(script: Script) -> dict[str, Any]:
         "num_threads": resources.cpus_per_gpu,
         "setup": resources.setup,
         "attempt": [script.python, "-m", "hpc", "attempt", *script.recipe],
-        "srun": [
-            "srun",
-            f"--cpus-per-task={resources.cpus_per_gpu}",  # since 22.05 srun does not take it from sbatch
-            "--kill-on-bad-exit=1",
-            "--wait=0",  # rank 0 tests the model when the others have left
-            "--unbuffered",
-            "--open-mode=append",
-            _as_in(script, f"--output={script.run_dir}/logs/rank_%t.log"),
-        ],
         "train": [script.python, "-u", "-m", "stockpred", "train", _as_in(script, script.run_dir)],
     }
 
@@ -164,9 +155,13 @@ def _ranges(numbers: Sequence[int]) -> Iterator[str]:
         yield f"{run[0]}-{run[-1]}" if len(run) > 1 else str(run[0])
 
 
-def _broken(words: Sequence[str]) -> str:
-    """Join the words for a shell, broken into lines of a readable width."""
-    return " \\\n    ".join(_lines([_quoted(word) for word in words]))
+def _wrapped(command: Sequence[str] | str) -> str:
+    """Join a command's words for a shell, wrapped to a readable width.
+
+    A list is quoted here; a text has a word on each line, quoted already.
+    """
+    words = command.split("\n") if isinstance(command, str) else [_quoted(word) for word in command]
+    return " \\\n    ".join(_lines([word.strip() for word in words if word.strip()]))
 
 
 def _lines(words: Sequence[str]) -> Iterator[str]:

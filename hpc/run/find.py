@@ -1,31 +1,28 @@
-"""The workspace and its runs: where they are, which there are, and where one came from."""
+"""Find the workspace and its runs: all of them, or those that a person names."""
 
 from __future__ import annotations
 
 import os
-import platform
-import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
-from typing import Any
 
-from hpc.base import records, shell
+from hpc.base import records
 from hpc.base.errors import UserError
 from hpc.base.text import suggestion
 from hpc.run.history import History, Ledger
-from hpc.run.paths import RunPaths
+from hpc.run.paths import LAYOUT, RUNS, RunPaths
 
-RECORDED_PACKAGES = ("torch", "numpy", "pandas", "pyarrow", "submitit")
+OLDER = "this run was made by an older version"
+OLDER_FIX = "submit its case again: that begins a new run"
 
 
 @dataclass(frozen=True)
 class Run:
-    """One run directory with its history."""
+    """One run directory with its history. A run of an older version can be looked at, not continued."""
 
     paths: RunPaths
     history: History
+    is_older: bool = False
 
     @property
     def name(self) -> str:
@@ -54,12 +51,20 @@ def find_root(start: Path | None = None) -> Path:
 
 
 def open_run(paths: RunPaths) -> Run:
-    return Run(paths, Ledger(paths.events).history())
+    plan = records.read_json_if_any(paths.plan)
+    is_older = plan is not None and plan.get("layout", 1) < LAYOUT
+    return Run(paths, Ledger(paths.events).history(), is_older)
+
+
+def refuse_older(run: Run) -> None:
+    """Raise UserError for a run that an older version of this program made."""
+    if run.is_older:
+        raise UserError(OLDER, where=str(run.paths.root), fix=OLDER_FIX)
 
 
 def all_runs(root: Path) -> list[Run]:
     """Return every run that was submitted, the newest last."""
-    found = [path.parent for path in (root / "runs").glob("*/*/events.jsonl")]
+    found = [path.parent for path in (root / RUNS).glob("*/*/events.jsonl")]
     return [open_run(RunPaths(path)) for path in sorted(found, key=_last_change)]
 
 
@@ -75,18 +80,18 @@ def matching(root: Path, wanted: str | None, only: str | None = None) -> list[Ru
     """
     runs = all_runs(root)
     if not runs:
-        raise UserError("there are no runs yet", where=str(root / "runs"), fix="start one: hpc submit CASE")
+        raise UserError("there are no runs yet", where=str(root / RUNS), fix="start one: hpc submit CASE")
     found = [run for run in runs if wanted is None or _is_named(run, wanted)]
     if not found:
         cases = {run.paths.case for run in runs}
         fix = f"{suggestion(wanted or '', cases)} `hpc status` lists all"
         raise UserError(f"no run is called {wanted!r}", fix=fix)
-    return _members(found, names_in(only)) if only else found
+    return _members(found, split_names(only)) if only else found
 
 
-def names_in(words: str | None) -> tuple[str, ...]:
+def split_names(text: str | None) -> tuple[str, ...]:
     """Return the names in ``AAPL,XOM`` or ``AAPL XOM``, each once."""
-    return tuple(dict.fromkeys((words or "").replace(",", " ").split()))
+    return tuple(dict.fromkeys((text or "").replace(",", " ").split()))
 
 
 def _members(found: list[Run], names: tuple[str, ...]) -> list[Run]:
@@ -102,29 +107,6 @@ def _members(found: list[Run], names: tuple[str, ...]) -> list[Run]:
                 else "leave --only (STOCK=) out: these runs are no array",
             )
     return [run for run, member in zip(found, members, strict=True) if member in names]
-
-
-def provenance(root: Path) -> dict[str, Any]:
-    """Return what a result depends on besides its configuration: code, packages, machine."""
-    commit = shell.run(["git", "-C", str(root), "rev-parse", "HEAD"], timeout_s=10)
-    diff = shell.run(["git", "-C", str(root), "diff", "HEAD"], timeout_s=20)
-    return {
-        "commit": commit.out.strip() if commit.is_ok else None,
-        "uncommitted_changes": diff.out if diff.is_ok else None,
-        "python": sys.version.split()[0],
-        "packages": dict(_packages()),
-        "host": platform.node(),
-        "system": platform.platform(),
-        "user": os.environ.get("USER"),
-    }
-
-
-def _packages() -> Iterator[tuple[str, str]]:
-    for name in RECORDED_PACKAGES:
-        try:
-            yield name, metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
 
 
 def _last_change(path: Path) -> float:

@@ -1,4 +1,4 @@
-"""What happened to a run, attempt by attempt: an append-only file that every writer adds lines to.
+"""What happened to a run, attempt by attempt: an append-only file of events, the ledger.
 
 The launcher writes ``submitted``, ``attempt_started``, ``attempt_ended``, ``hold_lifted``, ``cancelled``
 and ``vanished``; ranks write ``resumed``, ``checkpoint``, ``stop_agreed``, ``finished``, ``warning`` and
@@ -16,10 +16,11 @@ from typing import Any
 
 from hpc.base import records
 from hpc.base.records import Row
+from hpc.run.ending import Decision
 
 
 @dataclass(frozen=True)
-class Attempt:
+class AttemptRecord:
     """One start of a run. Steps count optimizer steps; times are epoch seconds."""
 
     number: int
@@ -34,13 +35,15 @@ class Attempt:
     decision: str | None = None
     why: str | None = None
     mistake: str | None = None
+    stop_cause: str | None = None
+    """What the ranks agreed to stop for."""
 
 
 @dataclass(frozen=True)
 class History:
     """A run's ledger, reduced."""
 
-    attempts: tuple[Attempt, ...] = ()
+    attempts: tuple[AttemptRecord, ...] = ()
     job_ids: tuple[str, ...] = ()
     executor: str | None = None
     array: str | None = None
@@ -54,12 +57,12 @@ class History:
     warnings: tuple[str, ...] = ()
 
     @property
-    def last(self) -> Attempt | None:
+    def last(self) -> AttemptRecord | None:
         return self.attempts[-1] if self.attempts else None
 
     @property
     def job_id(self) -> str | None:
-        """The job that carries the run on: the newest one submitted."""
+        """The newest job that was submitted for the run."""
         return self.job_ids[-1] if self.job_ids else None
 
     @property
@@ -73,13 +76,13 @@ class History:
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing more is to come by itself."""
+        """Whether nothing more happens to the run by itself."""
         last = self.last
         if last is None or last.ended is None or self.is_resubmitted:
             return False
-        return self.finished or last.decision == "stop"
+        return self.finished or last.decision == Decision.STOP
 
-    def has_progress(self, attempt: Attempt) -> bool:
+    def has_progress(self, attempt: AttemptRecord) -> bool:
         """Say whether an attempt committed a step that the run did not have before."""
         earlier = [other.committed_step or 0 for other in self.attempts if other.number < attempt.number]
         return (attempt.committed_step or 0) > max(earlier, default=0)
@@ -92,7 +95,7 @@ class History:
         excused = frozenset(blameless)
         stalled = 0
         for attempt in reversed(self.attempts[self.num_forgiven :]):
-            if self.has_progress(attempt) or attempt.decision == "finished":
+            if self.has_progress(attempt) or attempt.decision == Decision.FINISHED:
                 break
             stalled += attempt.cause not in excused
         return stalled
@@ -107,23 +110,6 @@ class Ledger:
     def append(self, kind: str, **fields: Any) -> None:
         """Add one event, stamped with the time."""
         records.append_row(self.path, {"time": time.time(), "kind": kind, **fields})
-
-    def close_lost_attempt(self, job_id: str) -> None:
-        """End an attempt whose batch side died without a word, before ``job_id`` begins the next.
-
-        When the same job starts again, Slurm requeued it: a node failed, or a preemption left no time
-        to save.
-        """
-        last = self.history().last
-        if last and last.ended is None:
-            self.append(
-                "attempt_ended",
-                attempt=last.number,
-                exit_code=None,
-                cause="requeued by Slurm" if last.job_id == job_id else "lost",
-                decision="continue",
-                why="its batch side went away without a word",
-            )
 
     def rows(self) -> list[Row]:
         return records.read_rows(self.path)
@@ -145,7 +131,7 @@ def _fold(history: History, row: Row) -> History:
         case {"kind": "submitted", "job_id": str(job_id)}:
             return _fold_submit(history, job_id, row)
         case {"kind": "attempt_started", "attempt": int(number), "job_id": str(job_id), "time": started}:
-            attempt = Attempt(number, job_id, tuple(row.get("nodes", ())), started)
+            attempt = AttemptRecord(number, job_id, tuple(row.get("nodes", ())), started)
             return replace(_with_job(history, job_id), attempts=(*history.attempts, attempt))
         case {"kind": "hold_lifted", "key": str(key)}:
             return replace(history, lifted_holds=(*history.lifted_holds, key))
@@ -185,12 +171,14 @@ def _fold_attempt(history: History, number: int, row: Row) -> History:
     return replace(history, attempts=attempts)
 
 
-def _changed(attempt: Attempt, row: Row) -> Attempt:
+def _changed(attempt: AttemptRecord, row: Row) -> AttemptRecord:
     match row:
         case {"kind": "resumed", "step": int(step)}:
             return replace(attempt, first_step=step)
         case {"kind": "checkpoint", "step": int(step)}:
             return replace(attempt, committed_step=step)
+        case {"kind": "stop_agreed", "cause": str(cause)}:
+            return replace(attempt, stop_cause=cause)
         case {"kind": "mistake", "text": str(text)}:
             return replace(attempt, mistake=attempt.mistake or text)
         case {"kind": "vanished"} if attempt.ended is not None:

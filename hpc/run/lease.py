@@ -1,9 +1,9 @@
 """Who may write into a run directory: one attempt at a time, known by a token.
 
-The batch side of an attempt takes the lease, renews it while it lives and gives it back. A job compares its
-own token with the file before every commit; an attempt that was thought dead and wakes up finds another token
-and must not write. The files of an exact run are the same whoever writes them, so the instant between the
-look and the rename does no harm.
+Whoever carries an attempt takes the lease, renews it while the attempt lives and releases it. A rank compares
+its token with the file before every commit: an attempt that was taken for dead and wakes up finds another
+token and must not write. The files of an exact run are the same whoever writes them, so the instant between
+that comparison and the write does no harm.
 """
 
 from __future__ import annotations
@@ -12,18 +12,22 @@ import contextlib
 import os
 import secrets
 import socket
+import threading
 import time
-import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from hpc.base import records, shell
+import psutil
+
+from hpc.base import records
 from hpc.base.errors import ExitCode, UserError
 
 STALE_S = 60.0
 RENEW_S = 10.0
-PROC = Path("/proc")
+ENDED = -1.0
+SAME_BIRTH_S = 1.5
+"""Linux tells its boot time in whole seconds, so two readings of one start may differ by one."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +39,8 @@ class Lease:
     job_id: str
     host: str
     pid: int
-    born: int
-    """When the process started, in clock ticks since the boot: a process id alone is used again."""
+    born: float
+    """When the process started, in seconds since the boot: a process id alone is used again."""
 
 
 def new(*, attempt: int, job_id: str) -> Lease:
@@ -76,7 +80,26 @@ def renew(path: Path, mine: Lease) -> bool:
     return True
 
 
-def give_back(path: Path, mine: Lease) -> None:
+@contextlib.contextmanager
+def kept_alive(path: Path, mine: Lease) -> Iterator[None]:
+    """Renew the lease from a thread, by which other machines know that the run is held."""
+    is_over = threading.Event()
+
+    def renew_until_over() -> None:
+        while not is_over.wait(RENEW_S):
+            renew(path, mine)
+
+    thread = threading.Thread(target=renew_until_over, name="lease", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        thread.join()
+
+
+def release(path: Path, mine: Lease) -> None:
+    """Let the run go, unless another attempt has taken it over."""
     if is_held(path, mine.token):
         path.unlink(missing_ok=True)
 
@@ -87,12 +110,13 @@ def is_held(path: Path, token: str) -> bool:
 
 
 def is_alive(path: Path, holder: Lease, is_running: Callable[[str], bool | None]) -> bool:
-    """Say whether a holder lives: by the scheduler's word, else by its process, else by its last sign."""
+    """Say whether a holder lives: ask the scheduler, else look at its process, else at its last renewal."""
     answer = is_running(holder.job_id)
     if answer is not None:
         return answer
     if holder.host == socket.gethostname():
-        return _born(holder.pid) == holder.born
+        born = _born(holder.pid)
+        return born != ENDED and abs(born - holder.born) < SAME_BIRTH_S
     return time.time() - path.stat().st_mtime < STALE_S
 
 
@@ -110,16 +134,15 @@ def check(path: Path, token: str | None) -> None:
     )
 
 
-def _born(pid: int) -> int:
-    """Return a number that tells a process from others of its id; 0 for one that is gone, mourned or not.
+def _born(pid: int) -> float:
+    """Return how many seconds after the boot a process started; -1 for one that has ended, reaped or not.
 
-    It is field 22 of /proc/PID/stat (proc(5)); where there is no /proc, as on macOS, a hash of what ps says.
+    Seconds since the boot do not change when the clock is set.
     """
-    if not PROC.is_dir():
-        state, _, begin = shell.run(["ps", "-o", "stat=,lstart=", "-p", str(pid)]).out.strip().partition(" ")
-        return zlib.crc32(begin.strip().encode()) if state[:1] not in ("", "Z") else 0
     try:
-        fields = (PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return 0
-    return 0 if fields[0] in "ZX" else int(fields[19])
+        process = psutil.Process(pid)
+        return (
+            ENDED if process.status() == psutil.STATUS_ZOMBIE else process.create_time() - psutil.boot_time()
+        )
+    except psutil.NoSuchProcess:
+        return ENDED

@@ -8,12 +8,25 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+RUNS = "runs"
+LAYOUT = 2
+"""The version of this contract, kept in plan.json; what older versions wrote is not continued."""
+
+
+def run_dir(case: str, run_id: str) -> str:
+    """Return where a run lies, relative to the workspace."""
+    return f"{RUNS}/{case}/{run_id}"
+
 
 @dataclass(frozen=True)
 class RunPaths:
     """The files of one run under ``root`` (``runs/CASE/RUN_ID``)."""
 
     root: Path
+
+    @classmethod
+    def of(cls, workspace: Path, case: str, run_id: str) -> RunPaths:
+        return cls(workspace / run_dir(case, run_id))
 
     @property
     def case(self) -> str:
@@ -67,7 +80,7 @@ class RunPaths:
         return self.root / "lease.json"
 
     @property
-    def stop_wish(self) -> Path:
+    def stop_request(self) -> Path:
         return self.root / "stop.json"
 
     @property
@@ -107,7 +120,7 @@ class RunPaths:
     def tensorboard(self) -> Path:
         return self.root / "tensorboard"
 
-    # What training learnt about its data.
+    # What training found out about its data.
     @property
     def tokenizer(self) -> Path:
         return self.root / "tokenizer.json"
@@ -124,7 +137,7 @@ class RunPaths:
     def norm_stats(self) -> Path:
         return self.root / "norm_stats.json"
 
-    # The verdict.
+    # The results.
     @property
     def training_log(self) -> Path:
         return self.root / "training_log.json"

@@ -1,4 +1,4 @@
-"""Stopping together: a signal, the deadline or the launcher sets a wish; ranks agree at a step boundary.
+"""Stop all ranks together: a signal, the deadline or a file requests it; ranks agree at a step boundary.
 
 No signal needs to arrive: the deadline is compared with what steps, evaluations and saves were measured to
 take. The collective is injected, so this module knows nothing of torch.
@@ -44,24 +44,24 @@ class Agreement:
 
 
 class Stop:
-    """One rank's wish to stop, and the agreement of all ranks about it.
+    """One rank's request to stop, and the agreement of all ranks about it.
 
-    ``deadline`` is an epoch second; ``wish_file`` is looked at by the rank that is given one.
-    Ranks talk about once per ``check_every_s``, and always before an evaluation.
+    ``deadline`` is an epoch second; ``request_file`` is read by the rank that is given one, and counts if it
+    names this ``attempt``. Ranks communicate about once per ``check_every_s``, and before every evaluation.
     """
 
     def __init__(
         self,
         *,
         deadline: float | None,
-        wish_file: Path | None,
+        request_file: Path | None,
         attempt: int,
         margin_s: float = 5.0,
         check_every_s: float = 1.0,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.deadline = deadline
-        self.wish_file = wish_file
+        self.request_file = request_file
         self.attempt = attempt
         self.margin_s = margin_s
         self.check_every_s = check_every_s
@@ -75,14 +75,14 @@ class Stop:
         }
 
     def listen(self) -> None:
-        """Let TERM and USR2 set the wish; a forked child of this process ignores them.
+        """Take TERM and USR2 as a request to stop; forked children of this process ignore them.
 
-        Whoever listened before hears of them too.
+        Handlers that were installed before are called too.
         """
         owner = os.getpid()
         before = {int(number): signal.getsignal(number) for number in STOP_SIGNALS}
 
-        def wish(number: int, frame: FrameType | None) -> None:
+        def request_stop(number: int, frame: FrameType | None) -> None:
             if os.getpid() == owner:
                 self._signalled = True
                 earlier = before[number]
@@ -90,13 +90,13 @@ class Stop:
                     earlier(number, frame)
 
         for number in STOP_SIGNALS:
-            signal.signal(number, wish)
+            signal.signal(number, request_stop)
 
     @staticmethod
     def ignore() -> None:
-        """Let no signal cut the way out short: the first rank to leave makes srun terminate the others.
+        """Ignore TERM and USR2 while this process exits: when the first rank leaves, srun ends the others.
 
-        Python puts its own handlers back to the default when it shuts down; an ignored signal stays ignored.
+        Python restores the default handlers at shutdown; an ignored signal stays ignored.
         """
         for number in STOP_SIGNALS:
             signal.signal(number, signal.SIG_IGN)
@@ -111,12 +111,12 @@ class Stop:
         """Return the same agreement on every rank; collective, called by all ranks at every step boundary."""
         if step < self._next_check and not next_evaluates:
             return Agreement()
-        wish = self._wish(next_evaluates)
-        mine = [CODES[wish] if wish else 0.0, float(save_is_due), float(self._steps_between_checks())]
+        cause = self._requested(next_evaluates)
+        mine = [CODES[cause] if cause else 0.0, float(save_is_due), float(self._steps_between_checks())]
         code, save, interval = reduce_max(mine)
         self._next_check = step + int(interval)
-        cause = next((cause for cause, number in CODES.items() if number == code), None)
-        return Agreement(stop=cause, save=bool(save) or cause is not None)
+        agreed = next((cause for cause, number in CODES.items() if number == code), None)
+        return Agreement(stop=agreed, save=bool(save) or agreed is not None)
 
     def needed_s(self, *, next_evaluates: bool) -> float:
         """Return the seconds that one more step, a save and leaving may take, from what was measured."""
@@ -124,20 +124,20 @@ class Stop:
         evaluate_s = self._worst("evaluate") if next_evaluates else 0.0
         return step_s + evaluate_s + 1.5 * self._worst("save") + self.margin_s
 
-    def _wish(self, next_evaluates: bool) -> StopCause | None:
+    def _requested(self, next_evaluates: bool) -> StopCause | None:
         if self._signalled:
             return StopCause.SIGNAL
-        if self._is_requested():
+        if self._file_requests_it():
             return StopCause.REQUEST
         if self.deadline is None:
             return None
         is_late = self.clock() + self.needed_s(next_evaluates=next_evaluates) >= self.deadline
         return StopCause.DEADLINE if is_late else None
 
-    def _is_requested(self) -> bool:
-        if self.wish_file is None:
+    def _file_requests_it(self) -> bool:
+        if self.request_file is None:
             return False
-        request = records.read_json_if_any(self.wish_file)
+        request = records.read_json_if_any(self.request_file)
         return request is not None and request.get("attempt") == self.attempt
 
     def _steps_between_checks(self) -> int:

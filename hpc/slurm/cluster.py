@@ -26,8 +26,6 @@ class Partition:
     is_up: bool
     max_limit_s: float
     max_nodes: float
-    preempt_mode: str
-    grace_s: float
     groups: tuple[NodeGroup, ...]
 
     @property
@@ -78,14 +76,6 @@ class Cluster:
         """One more than the highest number that a task of an array may have (slurm.conf, MaxArraySize)."""
         return int(self.settings.get("MaxArraySize", "1001"))
 
-    @property
-    def has_accounting(self) -> bool:
-        return self.settings.get("AccountingStorageType", "").endswith("slurmdbd")
-
-    @property
-    def kill_wait_s(self) -> float:
-        return parse.setting_s(self.settings, "KillWait", 30.0)
-
 
 def slurm_is_here() -> bool:
     """Say whether this machine belongs to a Slurm; raise UserError for one that does not answer.
@@ -133,8 +123,6 @@ def assemble(
                 is_up=facts.is_up,
                 max_limit_s=facts.max_limit_s,
                 max_nodes=facts.max_nodes,
-                preempt_mode=facts.preempt_mode,
-                grace_s=facts.grace_s,
                 groups=tuple(group for group in nodes if group.partition == facts.name),
             )
             for facts in partitions

@@ -56,7 +56,7 @@ class RecentQueue:
 
 
 def job_of(queued: Sequence[QueuedJob], names: Collection[str], job_ids: Sequence[str]) -> QueuedJob | None:
-    """Return the job that carries a run: a living one before an ended one, the newest before the older.
+    """Return the job of a run: a living one before an ended one, the newest before the older.
 
     ``names`` are what Slurm calls the run's jobs: ids alone come back when a cluster is set up anew.
     """
@@ -66,7 +66,7 @@ def job_of(queued: Sequence[QueuedJob], names: Collection[str], job_ids: Sequenc
     return next(iter(living or known), None)
 
 
-def facts(job_id: str) -> JobFacts | None:
+def job_facts(job_id: str) -> JobFacts | None:
     """Return what `scontrol show job` knows, or None when the job is forgotten or Slurm is silent."""
     answer = _ask("scontrol", "show", "job", job_id)
     return parse.job_facts(answer.out) if answer.is_ok else None

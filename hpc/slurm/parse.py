@@ -110,8 +110,6 @@ class PartitionFacts:
     is_up: bool
     max_limit_s: float
     max_nodes: float
-    preempt_mode: str
-    grace_s: float
     fields: Mapping[str, str]
 
 
@@ -269,15 +267,12 @@ def _job_facts(fields: Mapping[str, str]) -> JobFacts:
 
 def _one_partition(fields: Mapping[str, str]) -> PartitionFacts:
     max_nodes = fields.get("MaxNodes", "UNLIMITED")
-    grace = fields.get("GraceTime", "0")
     return PartitionFacts(
         name=fields["PartitionName"],
         is_default=fields.get("Default") == "YES",
         is_up=fields.get("State", "UP") == "UP",
         max_limit_s=_limit_or_none(fields.get("MaxTime", "")) or math.inf,
         max_nodes=math.inf if max_nodes in UNLIMITED else _whole(max_nodes),
-        preempt_mode=fields.get("PreemptMode", "OFF"),
-        grace_s=_whole(grace),
         fields=fields,
     )
 

@@ -83,7 +83,7 @@ STATES = {
     "OUT_OF_MEMORY": _state(
         Phase.ENDED,
         "The job used more memory than it asked for.",
-        "raise resources.memory_gb_per_gpu, or lower training.batch_size",
+        "raise resources.memory_gb_per_gpu, or let the program use less",
     ),
     "REVOKED": _state(Phase.ENDED, "Another cluster of the federation runs the job."),
 }

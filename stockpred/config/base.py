@@ -165,7 +165,6 @@ class TrainingConfig(ConfigSection):
     compile: bool
     exact: bool
     tensorboard: bool
-    min_step_s: Annotated[float, Field(ge=0.0)]
 
 
 class Experiment(ConfigSection):

@@ -48,10 +48,11 @@ def load_task(name: str, part: str = "task") -> ModuleType:
 
 def declared(package: str, name: str, constant: str) -> Any:
     """Return the literal that ``package/name.py`` assigns to ``constant``; None where there is none."""
-    return _constants(_file_of(package, name)).get(constant)
+    return _constants(file_of(package, name)).get(constant)
 
 
-def _file_of(package: str, name: str) -> Path:
+def file_of(package: str, name: str) -> Path:
+    """Return the file of a learner, a model or a source."""
     folders = [Path(folder) for folder in importlib.import_module(package).__path__]
     return next(file for folder in folders if (file := folder / f"{name}.py").exists())
 

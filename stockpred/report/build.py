@@ -1,20 +1,24 @@
-"""Write a run's ``report.html``: one file that opens anywhere, equal bytes for equal inputs."""
+"""Write a run's ``report.html``: one self-contained HTML file, byte for byte equal for equal inputs."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+
+import jinja2
 
 from hpc.base import records
 from hpc.run.history import History
 from hpc.run.paths import RunPaths
-from stockpred.report import page, runfiles, sections, task_part
+from stockpred.report import runfiles, sections, task_part
 from stockpred.report.data_section import data
-from stockpred.report.elements import Section, Verdict
+from stockpred.report.elements import Alarm, Headline, Section, Tile
 from stockpred.report.runfiles import RunFiles
-from stockpred.report.task_part import Chapter
+from stockpred.report.task_part import TaskReport
+
+_TEMPLATE = Path(__file__).with_name("page.html.j2")
 
 
 def build_report(
@@ -22,10 +26,11 @@ def build_report(
 ) -> Path:
     """Write ``report.html`` from the files of the run directory alone; return its path.
 
-    ``is_conclusion`` tells that the run ends with this report, before the ledger says so. ``guard`` raises
-    when the caller no longer owns the run.
+    ``is_conclusion`` means that the run ends with this report, although the ledger does not say so yet.
+    ``guard`` raises when the caller no longer owns the run.
 
-    Whatever is missing is left out; without test results the page says that there is no verdict yet.
+    A section whose file is missing is left out; without test results the page says that there is no verdict
+    yet.
     """
     files = runfiles.read(paths)
     if is_conclusion:
@@ -36,40 +41,58 @@ def build_report(
     return paths.report
 
 
+def render(files: RunFiles, task_report: TaskReport) -> str:
+    """Return the page of a run: what every run has, and its task's own part."""
+    tested = task_report.tested
+    return render_page(
+        title=f"{files.case} \u00b7 {files.run_id}",
+        run_line=_run_line(files),
+        alarms=sections.alarms(files, task_report),
+        headline=tested.headline if tested else _no_result(files),
+        tiles=tested.tiles if tested else (),
+        sections=_sections(files, task_report),
+    )
+
+
+def render_page(
+    *,
+    title: str,
+    run_line: str,
+    alarms: Sequence[Alarm],
+    headline: Headline,
+    tiles: Sequence[Tile],
+    sections: Sequence[Section],
+) -> str:
+    """Return the HTML text of a page, which reports and summaries share."""
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    template = environment.from_string(_TEMPLATE.read_text())
+    return template.render(
+        title=title, run_line=run_line, alarms=alarms, headline=headline, tiles=tiles, sections=sections
+    )
+
+
 def _concluded(history: History, now: float) -> History:
     """Return the history as it will be when this attempt, whose last act is the report, has ended."""
     ended = [replace(attempt, ended=now, cause=sections.TO_THE_END) for attempt in history.attempts[-1:]]
     return replace(history, attempts=(*history.attempts[:-1], *ended), finished=True)
 
 
-def render(files: RunFiles, own: Chapter) -> str:
-    """Return the page of a run: what every run has, and its task's own chapter."""
-    return page.render(
-        title=f"{files.case} \u00b7 {files.run_id}",
-        run_line=_run_line(files),
-        alarms=sections.alarms(files, own),
-        verdict=own.tested.verdict if own.tested else _no_verdict(files),
-        tiles=own.tested.tiles if own.tested else (),
-        sections=_sections(files, own),
-    )
-
-
-def _no_verdict(files: RunFiles) -> Verdict:
+def _no_result(files: RunFiles) -> Headline:
     state = " Its state is finished." if files.history.finished else ""
-    return Verdict(
+    return Headline(
         f"Case {files.case}: no verdict yet, because this run has no test results to read.{state}",
         (),
         is_good=False,
     )
 
 
-def _sections(files: RunFiles, own: Chapter) -> tuple[Section, ...]:
+def _sections(files: RunFiles, task_report: TaskReport) -> tuple[Section, ...]:
     return (
-        *(own.tested.sections if own.tested else ()),
-        *((sections.training(files, own),) if files.metrics else ()),
-        *((sections.attempts(files, own),) if files.history.attempts else ()),
-        *((data(files, own),) if files.data_info else ()),
-        sections.model(files, own),
+        *(task_report.tested.sections if task_report.tested else ()),
+        *((sections.training(files, task_report),) if files.metrics else ()),
+        *((sections.attempts(files, task_report),) if files.history.attempts else ()),
+        *((data(files, task_report),) if files.data_info else ()),
+        sections.model(files, task_report),
         *((sections.provenance(files),) if files.provenance else ()),
     )
 

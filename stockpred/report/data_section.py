@@ -1,4 +1,4 @@
-"""What the report says of the bars: where they come from, how they were split, what the checks found."""
+"""The section about the bars: where they come from, how they were split, what the quality checks found."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-from stockpred.report.elements import ABSENT, Cell, Fold, Section, Table, heads, line
+from stockpred.report.elements import ABSENT, Cell, Collapsible, Section, Table, heads, table_row
+from stockpred.report.format import whole
 from stockpred.report.runfiles import RunFiles
-from stockpred.report.task_part import Chapter
+from stockpred.report.task_part import TaskReport
 
 SURVIVORSHIP = (
     "Survivorship: the universe was chosen with hindsight. Assets that failed, merged or were delisted "
@@ -18,17 +19,16 @@ SURVIVORSHIP = (
 _EXAMPLES = 3
 
 
-def data(files: RunFiles, chapter: Chapter) -> Section:
-    """Describe the bars from ``data_info.json``; what it does not tell is left out."""
+def data(files: RunFiles, task_report: TaskReport) -> Section:
+    """Describe the bars by ``data_info.json``; whatever the file lacks is left out."""
     info = files.data_info
-    tables = (_splits(info), _findings(info.get("findings") or {}), *chapter.data_tables)
-    origin = info.get("origin")
+    tables = (_splits(info), _findings(info.get("findings") or {}), *task_report.data_tables)
     return Section(
         "Data",
         facts=tuple(_facts(files)),
         remarks=() if files.is_synthetic else (SURVIVORSHIP,),
         tables=tuple(table for table in tables if table.rows),
-        folds=(Fold("Origin of the bars", json.dumps(origin, indent=2, default=str)),) if origin else (),
+        collapsibles=_origin(info.get("origin")),
     )
 
 
@@ -37,8 +37,8 @@ def _facts(files: RunFiles) -> Iterator[tuple[str, str]]:
     yield "source", "synthetic: made by a simulation" if files.is_synthetic else str(files.source)
     categories = Counter(str(asset.get("category")) for asset in files.assets)
     if categories:
-        told = ", ".join(f"{count} {category}" for category, count in categories.items())
-        yield "assets", f"{len(files.assets)} ({told})"
+        by_category = ", ".join(f"{count} {category}" for category, count in categories.items())
+        yield "assets", f"{len(files.assets)} ({by_category})"
     if "num_bars" in info:
         yield "bars", f"{info['num_bars']:,} from {_date(info.get('first'))} to {_date(info.get('last'))}"
     if "num_tokens" in info:
@@ -51,20 +51,25 @@ def _facts(files: RunFiles) -> Iterator[tuple[str, str]]:
         yield "SHA-256 of the bars", str(info["bars_sha256"])
 
 
+def _origin(origin: object) -> tuple[Collapsible, ...]:
+    text = json.dumps(origin, indent=2, default=str)
+    return (Collapsible("Origin of the bars", text),) if origin else ()
+
+
 def _splits(info: dict[str, Any]) -> Table:
     names = ("split", "scored from", "to", "context from", "windows", "scored bars", "left out")
-    columns = heads(*names, words=("split",))
+    columns = heads(*names, text_columns=("split",))
     windows, left_out = info.get("windows") or {}, info.get("left_out") or {}
     rows = [
-        line(
+        table_row(
             [
                 name,
                 _date(part.get("score_start_date")),
                 _date(part.get("score_end_date")),
                 _date(part.get("context_start_date")),
-                _count(windows.get(name, {}).get("windows")),
-                _count(windows.get(name, {}).get("targets")),
-                _count(left_out.get(name)),
+                whole(windows.get(name, {}).get("windows")),
+                whole(windows.get(name, {}).get("targets")),
+                whole(left_out.get(name)),
             ]
         )
         for name, part in (info.get("splits") or {}).items()
@@ -73,21 +78,21 @@ def _splits(info: dict[str, Any]) -> Table:
 
 
 def _findings(findings: dict[str, Any]) -> Table:
-    words = ("what the checks found", "what was done", "largest")
-    columns = heads(words[0], "bars", "assets", words[1], words[2], words=words)
+    found_text, action, largest = text_columns = ("what the checks found", "what was done", "largest")
+    columns = heads(found_text, "bars", "assets", action, largest, text_columns=text_columns)
     rows = [
-        line(
+        table_row(
             [
                 str(check).replace("_", " "),
-                _count(found.get("count")),
-                _count(found.get("symbols")),
+                whole(found.get("count")),
+                whole(found.get("symbols")),
                 str(found.get("action", "")),
                 Cell("", "; ".join(map(_example, found.get("examples", [])[:_EXAMPLES]))),
             ]
         )
         for check, found in findings.items()
     ]
-    return Table(columns, tuple(rows), is_words=True)
+    return Table(columns, tuple(rows), has_long_text=True)
 
 
 def _example(example: dict[str, Any]) -> str:
@@ -100,7 +105,3 @@ def _date(moment: object) -> str:
         return ABSENT
     day, _, clock = moment.replace(" ", "T").partition("T")
     return day if clock[:5] in ("", "00:00") else f"{day} {clock[:5]}"
-
-
-def _count(number: object) -> str:
-    return f"{number:,}" if isinstance(number, int) else ABSENT

@@ -1,4 +1,4 @@
-"""What a page is made of: plain frozen pieces that the template lays out."""
+"""The elements of a page: plain frozen data that the template lays out."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ ABSENT = "\u2013"
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """The head of a report: one sentence, what follows from it, and whether it is good news."""
+class Headline:
+    """The head of a page: the result in one sentence, explanations, and whether the result is good news."""
 
-    headline: str
+    text: str
     details: tuple[str, ...]
     is_good: bool
 
 
 @dataclass(frozen=True)
 class Head:
-    """A column's name; numbers are aligned right."""
+    """The head of a column; columns of numbers are aligned right."""
 
     text: str
     is_number: bool = True
@@ -35,25 +35,25 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Line:
-    """A table row; the model's own stands out."""
+class TableRow:
+    """A table row; ``is_model`` highlights the model's own row among those of its rivals."""
 
     cells: tuple[Cell, ...]
-    is_ours: bool = False
+    is_model: bool = False
 
 
 @dataclass(frozen=True)
 class Table:
-    """Heads and lines; a table of words wraps its cells and aligns them left."""
+    """A table; with ``has_long_text`` its cells wrap and are aligned left."""
 
     heads: tuple[Head, ...]
-    rows: tuple[Line, ...]
-    is_words: bool = False
+    rows: tuple[TableRow, ...]
+    has_long_text: bool = False
 
 
 @dataclass(frozen=True)
 class Picture:
-    """An inline SVG with its title and a sentence."""
+    """An inline SVG with a title and a caption."""
 
     title: str
     caption: str
@@ -61,16 +61,16 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class Fold:
-    """Text that opens on a click."""
+class Collapsible:
+    """Text that is hidden behind its title until a click."""
 
-    summary: str
+    title: str
     text: str
 
 
 @dataclass(frozen=True)
 class Tile:
-    """A figure that is read at a glance."""
+    """One key figure below the headline, with a line of context."""
 
     name: str
     value: str
@@ -79,7 +79,7 @@ class Tile:
 
 @dataclass(frozen=True)
 class Alarm:
-    """Something a reader must know before any figure."""
+    """A warning above the headline."""
 
     title: str
     text: str
@@ -87,21 +87,21 @@ class Alarm:
 
 @dataclass(frozen=True)
 class Section:
-    """A titled part of the page; whatever is empty is not shown."""
+    """A titled part of the page; empty fields are not shown."""
 
     title: str
     note: str = ""
     tables: tuple[Table, ...] = ()
     facts: tuple[tuple[str, str], ...] = ()
     remarks: tuple[str, ...] = ()
-    figures: tuple[Picture, ...] = ()
-    folds: tuple[Fold, ...] = ()
+    pictures: tuple[Picture, ...] = ()
+    collapsibles: tuple[Collapsible, ...] = ()
 
 
-def line(cells: Sequence[str | Cell], *, is_ours: bool = False) -> Line:
-    return Line(tuple(cell if isinstance(cell, Cell) else Cell(cell) for cell in cells), is_ours)
+def table_row(cells: Sequence[str | Cell], *, is_model: bool = False) -> TableRow:
+    return TableRow(tuple(cell if isinstance(cell, Cell) else Cell(cell) for cell in cells), is_model)
 
 
-def heads(*texts: str, words: Sequence[str] = ()) -> tuple[Head, ...]:
-    """Return heads of number columns, except for those named in ``words``."""
-    return tuple(Head(text, is_number=text not in words) for text in texts)
+def heads(*names: str, text_columns: Sequence[str] = ()) -> tuple[Head, ...]:
+    """Return heads of number columns, except for those named in ``text_columns``."""
+    return tuple(Head(name, is_number=name not in text_columns) for name in names)

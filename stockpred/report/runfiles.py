@@ -54,6 +54,11 @@ class RunFiles:
     def task(self) -> str | None:
         return self.setting("task", "name")
 
+    @property
+    def is_of_older_version(self) -> bool:
+        """Whether its config names a learner but no task, as versions did before tasks had names."""
+        return self.task is None and "learner" in self.tree
+
     def setting(self, section: str, name: str) -> str | None:
         """Return one setting as text, of a config of whatever version; None where it is not there."""
         found = self.tree.get(section)

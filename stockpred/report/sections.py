@@ -1,4 +1,4 @@
-"""The sections of the page in reading order: each a pure function from a run's files to a ``Section``."""
+"""The sections that every report has: each a pure function from a run's files to a ``Section``."""
 
 from __future__ import annotations
 
@@ -7,13 +7,24 @@ from dataclasses import replace
 
 from hpc.base import text
 from hpc.base.errors import ExitCode
-from hpc.run.history import Attempt
+from hpc.run.history import AttemptRecord
 from stockpred.report import curves
-from stockpred.report.elements import ABSENT, Alarm, Cell, Fold, Line, Picture, Section, Table, heads, line
-from stockpred.report.format import figure, parameters, sentence
-from stockpred.report.learning import Curve, ends_without_spikes, highest_loss, learning_curves
+from stockpred.report.curves import Curve
+from stockpred.report.elements import (
+    ABSENT,
+    Alarm,
+    Cell,
+    Collapsible,
+    Picture,
+    Section,
+    Table,
+    TableRow,
+    heads,
+    table_row,
+)
+from stockpred.report.format import parameter_count, sentence, significant
 from stockpred.report.runfiles import RunFiles
-from stockpred.report.task_part import Chapter
+from stockpred.report.task_part import TaskReport
 
 TO_THE_END = "trained to the end"
 _FINISHED = (TO_THE_END, "finished")
@@ -25,114 +36,118 @@ SYNTHETIC_WARNING = Alarm(
 )
 
 
-def alarms(files: RunFiles, chapter: Chapter) -> tuple[Alarm, ...]:
+def alarms(files: RunFiles, task_report: TaskReport) -> tuple[Alarm, ...]:
     """Return what must be read before any figure: synthetic bars, files left out, the run's warnings."""
     synthetic = (SYNTHETIC_WARNING,) if files.is_synthetic else ()
-    warnings = (*chapter.notes, *files.history.warnings)
+    warnings = (*task_report.notes, *files.history.warnings)
     return (*synthetic, *(Alarm("Warning.", sentence(warning)) for warning in warnings))
 
 
-def training(files: RunFiles, chapter: Chapter) -> Section:
-    rows = files.metrics
-    resumed = [
-        (attempt.number, attempt.first_step) for attempt in files.history.attempts if attempt.first_step
-    ]
-    found = [("steps", _steps(files)), ("epochs", f"{rows[-1].get('epoch', 0.0):.2f}")]
-    best_step = chapter.tested.evaluated.best_step if chapter.tested else files.status.get("best_step")
+def training(files: RunFiles, task_report: TaskReport) -> Section:
+    """Show how training went: steps, epochs, the best step, learning curves."""
+    facts = [("steps", _steps(files)), ("epochs", f"{files.metrics[-1].get('epoch', 0.0):.2f}")]
+    best_step = _best_step(files, task_report)
     if best_step is not None:
-        found.append(("best step on validation", f"{best_step:,}"))
-    losses, validations = curves.losses(rows), curves.validations(rows)[:1]
-    ends = ends_without_spikes(losses, validations)
-    svg = learning_curves(losses, validations, resumed, best_step, ends)
-    return Section(
-        "Training",
-        facts=tuple(found),
-        figures=(
-            Picture("Learning curves", _curves_caption(losses, ends), svg),
-            *chapter.training_pictures,
-        ),
-    )
+        facts.append(("best step on validation", f"{best_step:,}"))
+    pictures = (_learning_curves(files, best_step), *task_report.training_pictures)
+    return Section("Training", facts=tuple(facts), pictures=pictures)
+
+
+def _best_step(files: RunFiles, task_report: TaskReport) -> int | None:
+    tested = task_report.tested
+    return tested.evaluated.best_step if tested else files.status.get("best_step")
+
+
+def _learning_curves(files: RunFiles, best_step: int | None) -> Picture:
+    attempts = files.history.attempts
+    resumed_at = [(attempt.number, attempt.first_step) for attempt in attempts if attempt.first_step]
+    losses, validations = curves.losses(files.metrics), curves.validations(files.metrics)[:1]
+    ends = curves.ends_without_spikes(losses, validations)
+    svg = curves.learning_curves(losses, validations, resumed_at, best_step, ends)
+    return Picture("Learning curves", _curves_caption(losses, ends), svg)
 
 
 def _steps(files: RunFiles) -> str:
-    """Tell how far training went, and whether patience ended it."""
+    """Return how many steps were trained, and whether early stopping ended it."""
     early = files.early_stop
     if early is None:
         return f"{files.metrics[-1]['step']:,}"
-    told = f"{early.step:,} of {early.total_steps:,}: early stopping"
+    steps = f"{early.step:,} of {early.total_steps:,}: early stopping"
     if early.patience is None:
-        return told
-    return f"{told}, no better validation in {text.count(early.patience, 'evaluation')}"
+        return steps
+    return f"{steps}, no better validation in {text.count(early.patience, 'evaluation')}"
 
 
 def _curves_caption(losses: Sequence[Curve], ends: tuple[float, float] | None) -> str:
     caption = "Loss in training and on validation dates."
     if ends is None:
         return caption
-    highest, step = max(highest_loss(curve) for curve in losses)
+    highest, step = max(curves.highest_loss(curve) for curve in losses)
     return (
-        f"{caption} The axis ends at {figure(ends[1], 3)}, so that single training losses far above the "
-        f"rest do not flatten it; the highest is {figure(highest, 3)} at step {step:,}."
+        f"{caption} The axis ends at {significant(ends[1], 3)}, so that single training losses far above the "
+        f"rest do not flatten it; the highest is {significant(highest, 3)} at step {step:,}."
     )
 
 
-def attempts(files: RunFiles, chapter: Chapter) -> Section:
-    """Tell every start of the run: where, how far, why it ended, how long it ran and waited."""
+def attempts(files: RunFiles, task_report: TaskReport) -> Section:
+    """List the attempts: nodes, first and last step, why each ended, how long it ran and waited."""
     columns = heads(
         "attempt", "job", "nodes", "from step", "to step", "ended because", "ran for", "waited before",
-        words=("attempt", "job", "nodes", "ended because"),
+        text_columns=("attempt", "job", "nodes", "ended because"),
     )  # fmt: skip
-    told = files.history.attempts
-    before: Sequence[Attempt | None] = (None, *told[:-1])
-    if files.early_stop and told and told[-1].cause in _FINISHED:
-        told = (*told[:-1], replace(told[-1], cause="early stopping"))
-    running = TO_THE_END if chapter.tested else "has not ended"
-    rows = tuple(_attempt_line(*pair, running) for pair in zip(told, before, strict=True))
-    number = text.count(len(told), "attempt")
-    return Section("Attempts", f"The run took {number}.", tables=(Table(columns, rows, is_words=True),))
+    attempts = files.history.attempts
+    before: Sequence[AttemptRecord | None] = (None, *attempts[:-1])
+    if files.early_stop and attempts and attempts[-1].cause in _FINISHED:
+        attempts = (*attempts[:-1], replace(attempts[-1], cause="early stopping"))
+    running = TO_THE_END if task_report.tested else "has not ended"
+    rows = tuple(_attempt_row(*pair, running) for pair in zip(attempts, before, strict=True))
+    number = text.count(len(attempts), "attempt")
+    return Section("Attempts", f"The run took {number}.", tables=(Table(columns, rows, has_long_text=True),))
 
 
-def model(files: RunFiles, chapter: Chapter) -> Section:
+def model(files: RunFiles, task_report: TaskReport) -> Section:
     """Describe what was trained; the parameter count is the computed one."""
-    found: list[tuple[str, str]] = []
-    if chapter.tested:
-        evaluated = chapter.tested.evaluated
-        found.append(("parameters", f"{evaluated.num_parameters:,} ({parameters(evaluated.num_parameters)})"))
+    facts: list[tuple[str, str]] = []
+    if task_report.tested:
+        evaluated = task_report.tested.evaluated
+        facts.append(
+            ("parameters", f"{evaluated.num_parameters:,} ({parameter_count(evaluated.num_parameters)})")
+        )
     if files.experiment:
         experiment = files.experiment
-        found += [
+        facts += [
             (name, "the architecture's own" if value is None else str(value))
             for name, value in experiment.model.model_dump().items()
         ]
-        found.append(("task", experiment.task.name))
-        found.append(("learner", experiment.learner.name))
-    found += chapter.model_facts
-    folds = (Fold("config.yaml", files.config_text.rstrip()),) if files.config_text else ()
-    return Section("Model", facts=tuple(found), folds=folds)
+        facts.append(("task", experiment.task.name))
+        facts.append(("learner", experiment.learner.name))
+    facts += task_report.model_facts
+    collapsibles = (Collapsible("config.yaml", files.config_text.rstrip()),) if files.config_text else ()
+    return Section("Model", facts=tuple(facts), collapsibles=collapsibles)
 
 
 def provenance(files: RunFiles) -> Section:
     known = files.provenance
     changes = known.get("uncommitted_changes")
-    found = [("commit", str(known.get("commit") or "not under version control"))]
+    facts = [("commit", str(known.get("commit") or "not under version control"))]
     if changes:
-        found.append(
+        facts.append(
             ("uncommitted changes", f"{len(str(changes).splitlines()):,} lines of diff, in provenance.json")
         )
-    found += [(name, str(known[name])) for name in ("python", "system", "host") if known.get(name)]
+    facts += [(name, str(known[name])) for name in ("python", "system", "host") if known.get(name)]
     packages = known.get("packages")
     if isinstance(packages, dict):
-        found.append(
+        facts.append(
             ("packages", ", ".join(f"{name} {version}" for name, version in sorted(packages.items())))
         )
-    return Section("Provenance", facts=tuple(found))
+    return Section("Provenance", facts=tuple(facts))
 
 
-def _attempt_line(attempt: Attempt, previous: Attempt | None, running: str) -> Line:
+def _attempt_row(attempt: AttemptRecord, previous: AttemptRecord | None, running: str) -> TableRow:
     ran = None if attempt.ended is None else attempt.ended - attempt.started
     waited = None if previous is None or previous.ended is None else attempt.started - previous.ended
     ending = attempt.cause or (running if attempt.ended is None else "unknown")
-    return line(
+    return table_row(
         [
             str(attempt.number),
             attempt.job_id,

@@ -1,4 +1,4 @@
-"""What a task adds to the report of its runs, as plain pieces that the page lays out."""
+"""What a task adds to the report of its runs, as page elements."""
 
 from __future__ import annotations
 
@@ -10,46 +10,49 @@ from typing import TypeVar
 from hpc.base.errors import UserError
 from stockpred.config import registry
 from stockpred.config.registry import TASKS
-from stockpred.report.elements import Picture, Section, Table, Tile, Verdict
+from stockpred.config.schema import OLDER
+from stockpred.report.elements import Headline, Picture, Section, Table, Tile
 from stockpred.report.runfiles import RunFiles
-from stockpred.results.evaluated import Evaluated
+from stockpred.score.metrics import EvaluatedModel
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Tested:
+class TestedPart:
     """What the test showed: the head of the page and its first sections."""
 
-    evaluated: Evaluated
-    verdict: Verdict
+    evaluated: EvaluatedModel
+    headline: Headline
     tiles: tuple[Tile, ...]
     sections: tuple[Section, ...]
 
 
 @dataclass(frozen=True)
-class Chapter:
+class TaskReport:
     """A task's own part of a report; ``notes`` name its files that are there but cannot be read.
 
-    ``tasks/TASK/report.py`` makes it: ``read(files: RunFiles) -> Chapter``.
+    ``tasks/TASK/report.py`` makes it: ``read(files: RunFiles) -> TaskReport``.
     """
 
-    tested: Tested | None = None
+    tested: TestedPart | None = None
     training_pictures: tuple[Picture, ...] = ()
     model_facts: tuple[tuple[str, str], ...] = ()
     data_tables: tuple[Table, ...] = ()
     notes: tuple[str, ...] = ()
 
 
-def of(files: RunFiles) -> Chapter:
-    """Return the chapter of the run's task; an empty one, with a note, where there is none."""
+def of(files: RunFiles) -> TaskReport:
+    """Return the report of the run's task; one with a note alone where the task is not known."""
     if files.task in registry.names(TASKS):
-        chapter: Chapter = registry.load_task(str(files.task), "report").read(files)
-        return chapter
+        task_report: TaskReport = registry.load_task(str(files.task), "report").read(files)
+        return task_report
+    if files.is_of_older_version:
+        return TaskReport(notes=(f"{OLDER}: its test results are not shown",))
     if not files.paths.test_results.exists():
-        return Chapter()
-    whose = f"of a task {files.task!r}" if files.task else "made by an older version, which named no task"
-    return Chapter(notes=(f"left out: test_results.json, {whose}: there is no chapter for it",))
+        return TaskReport()
+    why = f"there is no task {files.task!r}" if files.task else "config.yaml names no task"
+    return TaskReport(notes=(f"left out: test_results.json, because {why}",))
 
 
 def read_or_note(path: Path, parse: Callable[[Path], T], notes: list[str]) -> T | None:

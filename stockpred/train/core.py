@@ -13,13 +13,11 @@ import torch
 
 from hpc.base.errors import ExitCode, UserError
 from hpc.base.records import Row
-from hpc.run.history import Ledger
-from hpc.run.paths import RunPaths
-from hpc.run.stop import Agreement, Stop, StopCause
+from hpc.run.attempt import Attempt
+from hpc.run.stop import Agreement, StopCause
 from stockpred.config.base import TrainingConfig
 from stockpred.train import checkpoint
 from stockpred.train.cadence import Cadence, random_key
-from stockpred.train.checkpoint import Guard, unguarded
 from stockpred.train.distributed import Group
 from stockpred.train.failures import disk_refused
 from stockpred.train.learner import Batch, Learner, Stream, num_parameters, to_device
@@ -52,18 +50,14 @@ def train(
     stream: Stream,
     settings: TrainingConfig,
     group: Group,
-    paths: RunPaths,
-    stop: Stop,
-    ledger: Ledger,
-    guard: Guard = unguarded,
+    attempt: Attempt,
 ) -> Outcome:
     """Train until done, out of patience, stopped or out of time; return why it ended.
 
-    Collective: every rank calls it. ``guard`` raises when this attempt has lost its run; it is called before
-    every write that counts. Raises UserError on all ranks when a loss is not finite or a checkpoint cannot be
-    saved.
+    Collective: every rank calls it. The attempt's lease is checked before every write that counts. Raises
+    UserError on all ranks when a loss is not finite or a checkpoint cannot be saved.
     """
-    core = Core(learner, stream, settings, group, paths, stop, ledger, guard)
+    core = Core(learner, stream, settings, group, attempt)
     core.resume_or_start()
     if core.is_done:
         return Outcome.DONE
@@ -92,13 +86,10 @@ class Core:
         stream: Stream,
         settings: TrainingConfig,
         group: Group,
-        paths: RunPaths,
-        stop: Stop,
-        ledger: Ledger,
-        guard: Guard,
+        attempt: Attempt,
     ) -> None:
         self.learner, self.stream, self.settings = learner, stream, settings
-        self.group, self.paths, self.stop, self.ledger, self.guard = group, paths, stop, ledger, guard
+        self.group, self.attempt, self.stop = group, attempt, attempt.stop
         self.cadence = Cadence.of(settings, stream.num_samples, group.world_size)
         self.batches = Prefetch(
             self._stream_batches, num_workers=settings.num_workers, end=self.cadence.total_steps
@@ -106,12 +97,12 @@ class Core:
         self.step = 0
         self.warm_phases: set[str] = set()
         self.tracker = Tracker()
-        self.metrics = MetricsLog(paths, guard, tensorboard=settings.tensorboard)
-        self.progress = Progress(paths, self.cadence, group.env.attempt, guard)
+        self.metrics = MetricsLog(attempt, tensorboard=settings.tensorboard)
+        self.progress = Progress(attempt, self.cadence)
         self.saved_at = time.monotonic()
         self.selection = Selection.of(settings.selection, learner.metrics, self.cadence.total_steps)
         self.updater, self.optimizers = prepare(learner, group, settings)
-        self.saver = Saver(learner, self.optimizers, self.selection, settings, group, paths, guard)
+        self.saver = Saver(learner, self.optimizers, self.selection, settings, group, attempt)
 
     @property
     def is_done(self) -> bool:
@@ -140,7 +131,6 @@ class Core:
         batches = self._batches()
         self.step += 1
         self.losses = self.updater.run(self.step, batches, self.lrs)
-        time.sleep(max(0.0, self.settings.min_step_s - (time.monotonic() - begin)))
         self.stop.measured("step", time.monotonic() - begin)
 
     def evaluate_if_due(self) -> dict[str, float] | None:
@@ -178,7 +168,7 @@ class Core:
 
     def leave(self, cause: StopCause) -> None:
         if self.group.is_main:
-            self._record("stop_agreed", step=self.step, cause=str(cause))
+            self.attempt.record("stop_agreed", step=self.step, cause=str(cause))
         self.save("stop")
 
     def save(self, reason: Literal["periodic", "stop", "final"]) -> None:
@@ -191,7 +181,7 @@ class Core:
         self.stop.measured("save", seconds)
         self.saved_at = time.monotonic()
         if self.group.is_main:
-            self._record("checkpoint", step=self.step, seconds=round(seconds, 3), reason=reason)
+            self.attempt.record("checkpoint", step=self.step, seconds=round(seconds, 3), reason=reason)
             self.progress.tick(self.step, self.tracker, is_last=reason != "periodic")
 
     def _save(self, parts: Mapping[int, Any] | None) -> None:
@@ -244,13 +234,14 @@ class Core:
         return range(self.group.rank * accumulate, (self.group.rank + 1) * accumulate)
 
     def _find_checkpoint(self) -> checkpoint.Found:
-        found = checkpoint.find_newest(self.paths.checkpoints)
-        self.guard()
-        checkpoint.clean(self.paths.checkpoints, found)
+        checkpoints = self.attempt.paths.checkpoints
+        found = checkpoint.find_newest(checkpoints)
+        self.attempt.check_lease()
+        checkpoint.clean(checkpoints, found)
         self.metrics.begin_after(found.step)
         self.progress.begin_after(found.step)
         if found.directory or found.skipped:
-            self._record("resumed", step=found.step, skipped=list(found.skipped))
+            self.attempt.record("resumed", step=found.step, skipped=list(found.skipped))
         return found
 
     def _check_finite(self) -> None:
@@ -283,7 +274,7 @@ class Core:
             except UserError as problem:
                 error = problem
             except OSError as problem:
-                error = disk_refused(problem, self.paths.root)
+                error = disk_refused(problem, self.attempt.paths.root)
         facts = (error.what, error.where, error.fix, error.exit_code) if error else None
         result, failure = self.group.from_main((result, facts))
         if failure is not None:
@@ -292,11 +283,7 @@ class Core:
         return cast(T, result)
 
     def _warn(self, text: str) -> None:
-        self._record("warning", text=text)
-
-    def _record(self, kind: str, **fields: object) -> None:
-        self.guard()
-        self.ledger.append(kind, attempt=self.group.env.attempt, **fields)
+        self.attempt.record("warning", text=text)
 
 
 def prepare(

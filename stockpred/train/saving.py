@@ -10,10 +10,9 @@ from typing import Any
 import torch
 
 from hpc.base.errors import UserError
-from hpc.run.paths import RunPaths
+from hpc.run.attempt import Attempt
 from stockpred.config.base import TrainingConfig
 from stockpred.train import checkpoint
-from stockpred.train.checkpoint import Guard
 from stockpred.train.distributed import Group
 from stockpred.train.learner import Learner
 from stockpred.train.optim import NetworkOptimizer
@@ -42,11 +41,11 @@ class Saver:
         selection: Selection,
         settings: TrainingConfig,
         group: Group,
-        paths: RunPaths,
-        guard: Guard,
+        attempt: Attempt,
     ) -> None:
         self.learner, self.optimizers, self.selection = learner, optimizers, selection
-        self.settings, self.group, self.paths, self.guard = settings, group, paths, guard
+        self.settings, self.group = settings, group
+        self.paths, self.check_lease = attempt.paths, attempt.check_lease
 
     def gather_parts(self) -> dict[int, Any] | None:
         """Return the state of every part on rank 0; None where the learner's parts have none. Collective."""
@@ -76,7 +75,9 @@ class Saver:
             "best_step": now.tracker.best_step,
         }
         keep = self.settings.keep_checkpoints
-        checkpoint.save(self.paths.checkpoints, now.step, contents, about=about, keep=keep, guard=self.guard)
+        checkpoint.save(
+            self.paths.checkpoints, now.step, contents, about=about, keep=keep, guard=self.check_lease
+        )
         checkpoint.prune_best(self.paths.best, self.paths.checkpoints)
 
     def load(self, directory: Path, global_batch: int) -> Progressed:
@@ -106,7 +107,7 @@ class Saver:
             {name: network.state_dict() for name, network in self.learner.networks.items()},
             metric=self.selection.metric,
             value=tracker.best,
-            guard=self.guard,
+            guard=self.check_lease,
         )
 
     def return_to_best(self, tracker: Tracker, warn: Callable[[str], None]) -> bool:
@@ -116,7 +117,7 @@ class Saver:
             tracker.best_step,
             metric=self.selection.metric,
             value=tracker.best,
-            guard=self.guard,
+            guard=self.check_lease,
         )
         checkpoint.prune_best(self.paths.best, self.paths.checkpoints)
         if not has_best:

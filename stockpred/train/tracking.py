@@ -15,9 +15,8 @@ from typing import Any, Literal, Protocol
 from hpc.base import records, text
 from hpc.base.errors import UserError
 from hpc.base.records import Row
-from hpc.run.paths import RunPaths
+from hpc.run.attempt import Attempt
 from stockpred.train.cadence import Cadence
-from stockpred.train.checkpoint import Guard
 
 log = logging.getLogger(__name__)
 
@@ -56,22 +55,22 @@ class SummaryWriter(Protocol):
 class MetricsLog:
     """Rows of ``metrics.jsonl``, mirrored to TensorBoard when asked; written by rank 0."""
 
-    def __init__(self, paths: RunPaths, guard: Guard, *, tensorboard: bool) -> None:
-        self.paths = paths
-        self.guard = guard
+    def __init__(self, attempt: Attempt, *, tensorboard: bool) -> None:
+        self.paths = attempt.paths
+        self.check_lease = attempt.check_lease
         self.wants_tensorboard = tensorboard
         self.writer: SummaryWriter | None = None
 
     def begin_after(self, step: int) -> None:
         """Cut the history to ``step``: what came later will come again."""
-        self.guard()
+        self.check_lease()
         for path in (self.paths.metrics, self.paths.speed):
             records.keep_rows(path, lambda row: int(row["step"]) <= step)
         if self.wants_tensorboard:
             self.writer = open_tensorboard(self.paths.tensorboard, step + 1)
 
     def append(self, row: Row) -> None:
-        self.guard()
+        self.check_lease()
         records.append_row(self.paths.metrics, row)
         if self.writer is not None:
             _mirror(self.writer, row)
@@ -96,17 +95,15 @@ class Progress:
 
     def __init__(
         self,
-        paths: RunPaths,
+        attempt: Attempt,
         cadence: Cadence,
-        attempt: int,
-        guard: Guard,
         *,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self.paths = paths
+        self.paths = attempt.paths
         self.cadence = cadence
-        self.attempt = attempt
-        self.guard = guard
+        self.attempt = attempt.number
+        self.check_lease = attempt.check_lease
         self.clock = clock
         self.loss: dict[str, float] = {}
         self._marks: deque[tuple[float, int]] = deque(maxlen=32)
@@ -126,7 +123,7 @@ class Progress:
         status = self._status(now, step, tracker)
         is_line_due = now - self._last_line >= LOG_EVERY_S or is_last
         try:
-            self.guard()
+            self.check_lease()
             replace_lightly(self.paths.status, status)
             if is_line_due:
                 records.append_row(self.paths.speed, {key: status[key] for key in SPEED})

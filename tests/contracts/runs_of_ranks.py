@@ -14,14 +14,15 @@ from hpc.base import records
 from hpc.run.paths import RunPaths
 
 Ranks = list[Rank]
-LIMIT_S = 240
+LIMIT_S = 300
+"""Nothing waits for it to pass: it ends what hangs."""
 
 
 def ended(ranks: Ranks) -> list[int]:
     """Wait for all ranks; return their exit codes."""
     outputs = [rank.communicate(timeout=LIMIT_S)[0] for rank in ranks]
     codes = [rank.returncode for rank in ranks]
-    assert all(code in (0, 85, -9) for code in codes), outputs
+    assert all(code in (0, 1, 85, -9) for code in codes), outputs
     return codes
 
 

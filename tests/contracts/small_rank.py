@@ -16,7 +16,7 @@ import small_learners
 import toy_core
 
 from hpc.base.errors import ExitCode
-from hpc.run.history import Ledger
+from hpc.run.attempt import Attempt
 from hpc.run.jobenv import JobEnv
 from hpc.run.paths import RunPaths
 from hpc.run.stop import Stop
@@ -40,19 +40,17 @@ def interrupted(learner: Learner, attempt: int, signals: dict[str, dict[str, str
 
 
 def main(run: Path, settings: TrainingConfig, name: str, signals: dict[str, dict[str, str]]) -> ExitCode:
-    env, paths = JobEnv.read(), RunPaths(run)
-    stop = Stop(deadline=None, wish_file=None, attempt=env.attempt, margin_s=0.0, check_every_s=0.0)
+    env = JobEnv.read()
+    stop = Stop(deadline=None, request_file=None, attempt=env.attempt, margin_s=0.0, check_every_s=0.0)
     stop.listen()
     make_learner, make_stream = small_learners.LEARNERS[name]
-    with distributed.joined(env, paths, settings, timeout_s=60.0) as group:
+    with distributed.joined(env, RunPaths(run), settings, timeout_s=60.0) as group:
         outcome = core.train(
             learner=interrupted(make_learner(), env.attempt, signals),
             stream=make_stream(),
             settings=settings,
             group=group,
-            paths=paths,
-            stop=stop,
-            ledger=Ledger(paths.events),
+            attempt=Attempt(RunPaths(run), env.attempt, stop),
         )
     return ExitCode.CONTINUE_LATER if outcome is core.Outcome.CONTINUE_LATER else ExitCode.OK
 

@@ -10,9 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 import toy_core
-from forked import Rank
+from runs_of_ranks import (
+    LIMIT_S,
+    Ranks,
+    assert_close,
+    assert_identical,
+    checkpoint_of,
+    ended,
+    final_state,
+)
 
 from hpc.base import records
 from hpc.base.errors import ExitCode
@@ -20,10 +27,7 @@ from hpc.run.paths import RunPaths
 from stockpred.train import checkpoint, distributed
 from tests.holds.control import hold, is_held
 
-Ranks = list[Rank]
 Row = dict[str, Any]
-LIMIT_S = 300
-"""Nothing waits for it to pass: it ends what hangs."""
 
 ENDLESS = {"epochs": 100_000}
 
@@ -51,55 +55,6 @@ def launched() -> Iterator[Callable[..., Ranks]]:
     for process in started:
         process.kill()
         process.communicate()
-
-
-def ended(ranks: Ranks) -> list[int]:
-    """Wait for all ranks; return their exit codes."""
-    outputs = [rank.communicate(timeout=LIMIT_S)[0] for rank in ranks]
-    codes = [rank.returncode for rank in ranks]
-    assert all(code in (0, 1, 85, -9) for code in codes), outputs
-    return codes
-
-
-def checkpoint_of(run: Path) -> Path:
-    return max((run / "checkpoints").iterdir(), key=lambda path: int(path.name.removeprefix("step_")))
-
-
-def final_state(run: Path) -> dict[str, Any]:
-    directory = checkpoint_of(run)
-    return {file.stem: torch.load(file, weights_only=True) for file in directory.glob("*.pt")}
-
-
-def leaves(tree: Any, name: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(tree, dict | list | tuple):
-        items = tree.items() if isinstance(tree, dict) else enumerate(tree)
-        for key, value in items:
-            yield from leaves(value, f"{name}/{key}")
-    else:
-        yield name, tree
-
-
-def assert_identical(run: Path, other: Path) -> None:
-    """Every tensor, counter and row equal, bit for bit."""
-    ours, theirs = dict(leaves(final_state(run))), dict(leaves(final_state(other)))
-    assert ours.keys() == theirs.keys()
-    for name, value in ours.items():
-        same = torch.equal(value, theirs[name]) if isinstance(value, torch.Tensor) else value == theirs[name]
-        assert same, name
-    assert RunPaths(run).metrics.read_bytes() == RunPaths(other).metrics.read_bytes()
-
-
-def assert_close(run: Path, other: Path) -> None:
-    ours, theirs = final_state(run)["networks"], final_state(other)["networks"]
-    for name, network in ours.items():
-        for key, tensor in network.items():
-            torch.testing.assert_close(tensor, theirs[name][key], atol=1e-6, rtol=1e-6)
-    rows = zip(
-        records.read_rows(RunPaths(run).metrics), records.read_rows(RunPaths(other).metrics), strict=True
-    )
-    for mine, yours in rows:
-        assert mine["loss"] == pytest.approx(yours["loss"], abs=1e-6)
-        assert mine.get("validation", {}) == pytest.approx(yours.get("validation", {}), abs=1e-6)
 
 
 def test_two_ranks_and_accumulation_equal_one_process_with_the_joint_batch(

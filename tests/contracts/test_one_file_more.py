@@ -17,6 +17,7 @@ import pytest
 from hpc.attempt.submit import write_run
 from hpc.base import records
 from hpc.base.errors import ExitCode, UserError, UserErrors
+from hpc.plan.from_args import PlanRequest, plan_from
 from hpc.plan.plan import build
 from hpc.run.history import Ledger
 from hpc.run.paths import RunPaths
@@ -49,6 +50,8 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return a workspace whose processes find the files of ``one_file_more``, with a case of the new task."""
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(FILES), str(PROJECT)]))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("HPC_ROOT", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
     shutil.copytree(PROJECT / "cases", tmp_path / "cases")
     (tmp_path / "slurm").symlink_to(PROJECT / "slurm")
     shutil.copy(FILES / "direction.yaml", tmp_path / "cases" / "_base" / "direction.yaml")
@@ -112,7 +115,7 @@ def test_a_wrong_setting_of_a_models_own_is_one_error_with_its_line(workspace: P
     )
 
     with pytest.raises(UserError) as caught:
-        build(workspace, "per_stock", preset="demo", overrides=FEW_STEPS)
+        plan_from(PlanRequest("per_stock", preset="demo", overrides=FEW_STEPS))
 
     assert not isinstance(caught.value, UserErrors)
     assert caught.value.where == f"cases/per_stock/config.yaml:{line}"
@@ -137,8 +140,10 @@ def test_a_task_is_one_folder_and_its_schema(workspace: Path) -> None:
 
 
 def test_what_does_not_fit_is_refused_with_the_new_names(workspace: Path) -> None:
+    overrides = (*FEW_STEPS, "learner.name=absolute_error")
+
     with pytest.raises(UserError) as caught:
-        build(workspace, "direction", preset="demo", overrides=(*FEW_STEPS, "learner.name=absolute_error"))
+        plan_from(PlanRequest("direction", preset="demo", overrides=overrides))
 
     assert "learner absolute_error cannot learn task direction" in str(caught.value)
     assert caught.value.fix == "use one of: logistic"

@@ -20,7 +20,7 @@ from forked import Rank
 from torch import Tensor, nn
 
 from hpc.base.errors import ExitCode, UserError
-from hpc.run.history import Ledger
+from hpc.run.attempt import Attempt
 from hpc.run.jobenv import JobEnv
 from hpc.run.paths import RunPaths
 from hpc.run.stop import Stop
@@ -54,7 +54,6 @@ SETTINGS: dict[str, Any] = {
     "compile": False,
     "exact": False,
     "tensorboard": False,
-    "min_step_s": 0.0,
     "num_workers": 0,
 }
 
@@ -162,7 +161,7 @@ def main(run: Path, settings: TrainingConfig, options: Options) -> core.Outcome:
     env, paths = JobEnv.read(), RunPaths(run)
     stop = Stop(
         deadline=env.deadline,
-        wish_file=paths.stop_wish if env.is_main else None,
+        request_file=paths.stop_request if env.is_main else None,
         attempt=env.attempt,
         margin_s=0.0,
         check_every_s=0.05,
@@ -179,9 +178,7 @@ def main(run: Path, settings: TrainingConfig, options: Options) -> core.Outcome:
             stream=ToyStream(options.num_samples),
             settings=settings,
             group=group,
-            paths=paths,
-            stop=stop,
-            ledger=Ledger(paths.events),
+            attempt=Attempt(paths, env.attempt, stop),
         )
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hpc.run.history import Attempt, Ledger
+from hpc.run.history import AttemptRecord, Ledger
 from hpc.run.paths import RunPaths
 from tests.holds import control
 from tests.slurm.clusters import COMMAND_TIMEOUT_S, NO_SLURM
@@ -286,7 +286,7 @@ def runs_of(root: Path) -> dict[str, RunPaths]:
     return {path.name.split("-")[1]: RunPaths(path) for path in found}
 
 
-def most_at_once(attempts: list[Attempt]) -> int:
+def most_at_once(attempts: list[AttemptRecord]) -> int:
     moments = [(attempt.started, 1) for attempt in attempts]
     moments += [(attempt.ended, -1) for attempt in attempts if attempt.ended is not None]
     level, most = 0, 0

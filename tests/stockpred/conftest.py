@@ -113,7 +113,7 @@ def _common(universe: Path) -> dict[str, dict[str, Any]]:
             "gradient_clip": 1.0, "optimizers": {}, "precision": "fp32", "device": "cpu", "patience": 3,
             "selection": {"metric": None, "first_step": 0},
             "evaluations_per_epoch": 1.0, "checkpoint_every_s": 60.0, "keep_checkpoints": 2, "compile": False,
-            "exact": True, "tensorboard": False, "min_step_s": 0.0, "num_workers": 0,
+            "exact": True, "tensorboard": False, "num_workers": 0,
         },
     }  # fmt: skip
 

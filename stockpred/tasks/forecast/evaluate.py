@@ -1,4 +1,4 @@
-"""Score a regressor's forecasts of the next close once on the test bars, beside the simple rivals.
+"""Score forecasts of the next close once on the test bars, beside the simple rivals.
 
 Axis: M scored bars of one asset. Returns are simple: price / previous close - 1.
 """
@@ -13,11 +13,10 @@ import pandas as pd
 from hpc.base import records
 from hpc.base.errors import UserError
 from hpc.run.paths import RunPaths
-from stockpred import metrics
-from stockpred.metrics import Estimate, Floats, Integers
-from stockpred.results.evaluated import Evaluated
-from stockpred.tasks.forecast import results as results
-from stockpred.tasks.forecast.results import RegressionResults, Scores
+from stockpred.score import metrics
+from stockpred.score.metrics import Estimate, EvaluatedModel, Floats, Integers
+from stockpred.tasks.forecast import results as results_file
+from stockpred.tasks.forecast.results import ForecastResults, ForecastScores
 from stockpred.train.checkpoint import Guard, unguarded
 
 _NS_PER_DAY = 86_400_000_000_000
@@ -25,7 +24,7 @@ _NS_PER_DAY = 86_400_000_000_000
 
 @dataclass(frozen=True)
 class Forecasts:
-    """What was forecast for each test bar's close, and what came; ``time`` in ns since 1970, UTC."""
+    """The forecast of each test bar's close and the close itself; ``time`` in ns since 1970, UTC."""
 
     symbol: str
     category: str
@@ -52,14 +51,14 @@ def evaluate_test(
     *,
     drift: float,
     paths: RunPaths,
-    evaluated: Evaluated,
+    evaluated: EvaluatedModel,
     guard: Guard = unguarded,
-) -> RegressionResults:
+) -> ForecastResults:
     """Score the test split; write ``predictions.parquet`` and ``test_results.json``; return the results.
 
     ``drift`` is the mean simple return of the training targets. ``guard`` is called before each write and
     raises when this attempt no longer owns the run. Raises UserError where there is nothing to score, and for
-    a model that forecasts what is not a number.
+    a model that forecasts NaN or infinity.
     """
     ordered = _ordered(forecasts)
     _require_numbers(ordered, evaluated.model)
@@ -68,14 +67,14 @@ def evaluate_test(
     guard()
     records.write_bytes(paths.predictions, table)
     guard()
-    results.write(paths.test_results, found)
+    results_file.write(paths.test_results, found)
     return found
 
 
-def score(forecasts: Forecasts, *, drift: float, evaluated: Evaluated) -> RegressionResults:
-    """Return the figures of the model, of persistence, of drift and of always-up on the same bars."""
+def score(forecasts: Forecasts, *, drift: float, evaluated: EvaluatedModel) -> ForecastResults:
+    """Score the model, persistence, drift and always-up on the same bars."""
     previous = forecasts.previous_close
-    return RegressionResults(
+    return ForecastResults(
         evaluated=evaluated,
         symbol=forecasts.symbol,
         category=forecasts.category,
@@ -94,7 +93,7 @@ def score(forecasts: Forecasts, *, drift: float, evaluated: Evaluated) -> Regres
 
 
 def prediction_table(forecasts: Forecasts) -> pd.DataFrame:
-    """Return one row per scored bar: what was forecast for its close, and what came."""
+    """Return one row per scored bar: the forecast of its close and the close itself."""
     num_bars = len(forecasts.time)
     return pd.DataFrame(
         {
@@ -110,29 +109,30 @@ def prediction_table(forecasts: Forecasts) -> pd.DataFrame:
     )
 
 
-def _row(name: str, label: str, forecasts: Forecasts) -> Scores:
+def _row(name: str, label: str, forecasts: Forecasts) -> ForecastScores:
     price_error = forecasts.forecast - forecasts.close
-    still_error = forecasts.previous_close - forecasts.close
-    called, came = forecasts.forecast_return, forecasts.realised_return
-    squared, still, date = price_error**2, still_error**2, forecasts.date
-    is_persistence = bool((price_error == still_error).all())
-    return Scores(
+    persistence_error = forecasts.previous_close - forecasts.close
+    predicted, realised = forecasts.forecast_return, forecasts.realised_return
+    squared, reference, date = price_error**2, persistence_error**2, forecasts.date
+    squared_return = (predicted - realised) ** 2
+    is_persistence = bool((price_error == persistence_error).all())
+    return ForecastScores(
         name=name,
         label=label,
         mse_price=float(squared.mean()),
         mae_price=float(np.abs(price_error).mean()),
         r2_price=metrics.r_squared(forecasts.forecast, forecasts.close),
-        mse_return=float(((called - came) ** 2).mean()),
-        mae_return=float(np.abs(called - came).mean()),
-        r2_return=metrics.r_squared(called, came),
-        skill=metrics.skill(squared, still),
-        skill_interval=None if is_persistence else metrics.skill_interval(squared, still, date),
-        versus_persistence=None if is_persistence else _versus(squared, still, date),
-        skill_return=metrics.skill((called - came) ** 2, came**2),
+        mse_return=float(squared_return.mean()),
+        mae_return=float(np.abs(predicted - realised).mean()),
+        r2_return=metrics.r_squared(predicted, realised),
+        skill=metrics.skill(squared, reference),
+        skill_interval=None if is_persistence else metrics.skill_interval(squared, reference, date),
+        versus_persistence=None if is_persistence else _versus(squared, reference, date),
+        skill_return=metrics.skill(squared_return, realised**2),
         skill_return_interval=None
         if is_persistence
-        else metrics.skill_interval((called - came) ** 2, came**2, date),
-        direction=metrics.direction_accuracy(called, came, date),
+        else metrics.skill_interval(squared_return, realised**2, date),
+        direction=metrics.direction_accuracy(predicted, realised, date),
     )
 
 
@@ -140,10 +140,10 @@ def _versus(loss: Floats, reference_loss: Floats, date: Integers) -> Estimate | 
     return metrics.diebold_mariano(loss, reference_loss, date) if len(np.unique(date)) > 1 else None
 
 
-def _always_up(forecasts: Forecasts) -> Scores:
-    """Score the forecast of a rise, which says nothing of how far."""
+def _always_up(forecasts: Forecasts) -> ForecastScores:
+    """Score the forecast of a rise, which names no price."""
     up = np.ones(len(forecasts.time))
-    return Scores(
+    return ForecastScores(
         name="always_up",
         label="always-up",
         mse_price=None,
@@ -162,7 +162,7 @@ def _always_up(forecasts: Forecasts) -> Scores:
 
 
 def _ordered(forecasts: Forecasts) -> Forecasts:
-    """Return the rows by time; refuse none at all, arrays that do not fit, and a bar that comes twice."""
+    """Return the rows by time; refuse no rows, arrays of different lengths, and a bar that is there twice."""
     columns = {name: getattr(forecasts, name) for name in ("time", "previous_close", "close", "forecast")}
     shapes = {name: array.shape for name, array in columns.items()}
     if set(shapes.values()) != {(len(forecasts.time),)}:

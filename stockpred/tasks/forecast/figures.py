@@ -1,4 +1,4 @@
-"""The picture of a regressor's test: what it forecast beside what came, and how far it was off."""
+"""The figure of a forecast test: forecasts beside closes, and the errors of model and persistence."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The figures of a regressor's test as plain frozen data: written by the evaluation, read by the report."""
+"""The results of a forecast test as frozen data: written by the evaluation, read by report and summary."""
 
 from __future__ import annotations
 
@@ -9,14 +9,13 @@ from pathlib import Path
 from pydantic import TypeAdapter
 
 from hpc.base import records
-from stockpred.metrics import Estimate, Proportion
-from stockpred.results.evaluated import Evaluated
+from stockpred.score.metrics import Estimate, EvaluatedModel, Proportion
 
 BETTER, WORSE, UNDECIDED = "better", "worse", "no skill that can be told from zero"
 
 
 @dataclass(frozen=True)
-class Scores:
+class ForecastScores:
     """A forecaster's row; None where it makes no such statement.
 
     Prices in the currency of the quotes, returns simple and in their own units (0.01 is 1 %). R2 is against
@@ -53,10 +52,10 @@ class Scores:
 
 
 @dataclass(frozen=True)
-class RegressionResults:
+class ForecastResults:
     """The whole test of one asset; times are dates in UTC, ``drift`` the return that the rival forecasts."""
 
-    evaluated: Evaluated
+    evaluated: EvaluatedModel
     symbol: str
     category: str
     num_bars: int
@@ -64,8 +63,8 @@ class RegressionResults:
     first_time: str
     last_time: str
     drift: float
-    model: Scores
-    rivals: tuple[Scores, ...]
+    model: ForecastScores
+    rivals: tuple[ForecastScores, ...]
 
     @property
     def skill_in_words(self) -> str:
@@ -76,16 +75,16 @@ class RegressionResults:
         """What the bars are called: days, where each date has one."""
         return "days" if self.num_dates == self.num_bars else "bars"
 
-    def rival(self, name: str) -> Scores:
+    def rival(self, name: str) -> ForecastScores:
         return next(rival for rival in self.rivals if rival.name == name)
 
 
-_ADAPTER = TypeAdapter(RegressionResults)
+_ADAPTER = TypeAdapter(ForecastResults)
 
 
-def write(path: Path, results: RegressionResults) -> None:
+def write(path: Path, results: ForecastResults) -> None:
     records.write_json(path, json.loads(_ADAPTER.dump_json(results)))
 
 
-def read(path: Path) -> RegressionResults:
+def read(path: Path) -> ForecastResults:
     return _ADAPTER.validate_json(path.read_bytes())

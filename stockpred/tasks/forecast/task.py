@@ -16,10 +16,11 @@ from stockpred.config import registry
 from stockpred.config.forecast import ForecastExperiment
 from stockpred.config.registry import LEARNERS, MODELS
 from stockpred.learners.supervised import Supervised
-from stockpred.results.evaluated import Evaluated
+from stockpred.report.format import parameter_count, percent, percent_interval, plain, significant
+from stockpred.score.metrics import EvaluatedModel
 from stockpred.tasks.forecast.dataset import AssetSeries, features_of, load, only_asset
 from stockpred.tasks.forecast.evaluate import Forecasts, evaluate_test
-from stockpred.tasks.forecast.results import Scores
+from stockpred.tasks.forecast.results import ForecastScores
 from stockpred.tasks.forecast.stream import SeriesStream
 from stockpred.train.cadence import random_key
 from stockpred.train.learner import num_parameters, to_device
@@ -73,7 +74,7 @@ class ForecastTask:
 
     def describe(self) -> str:
         return (
-            f"{self.experiment.model.name} with {_rounded(self.num_parameters)} parameters "
+            f"{self.experiment.model.name} with {parameter_count(self.num_parameters)} parameters "
             f"for {self.series.symbol}; {self.stream.num_samples} training samples, "
             f"{len(self.stream.samples['validation'])} validation targets"
         )
@@ -83,7 +84,7 @@ class ForecastTask:
             self.forecasts("test", device),
             drift=float(self.series.returns(self.stream.samples["train"]).mean()),
             paths=self.paths,
-            evaluated=Evaluated(self.experiment.model.name, self.num_parameters, best_step),
+            evaluated=EvaluatedModel(self.experiment.model.name, self.num_parameters, best_step),
             guard=guard,
         )
         yield from (_line(row) for row in (found.model, *found.rivals) if row.mse_price is not None)
@@ -108,13 +109,8 @@ def task(experiment: ForecastExperiment, paths: RunPaths) -> ForecastTask:
     return ForecastTask(experiment, paths)
 
 
-def _rounded(count: int) -> str:
-    return str(count) if count < 1000 else f"{count / 1e3:.1f}k"
-
-
-def _line(row: Scores) -> str:
-    told = f"test {row.label:<12} MSE {row.mse_price:.4g}"
+def _line(row: ForecastScores) -> str:
+    error = f"test {row.label:<12} MSE {significant(row.mse_price)}"
     if row.skill is None or row.skill_interval is None:
-        return told
-    low, high = row.skill_interval.low, row.skill_interval.high
-    return f"{told}, skill {100 * row.skill:.2f} % ({100 * low:.2f} to {100 * high:.2f})"
+        return plain(error)
+    return plain(f"{error}, skill {percent(row.skill, 2)} % ({percent_interval(row.skill_interval)})")

@@ -1,4 +1,4 @@
-"""Simple rivals, fitted on the training period alone and scored on the very bars that the model is scored on.
+"""Simple rivals, fitted on the training period alone and scored on the same bars as the model.
 
 A target is a bar that has a predecessor in its own segment; targets are given by their positions n in the
 dataset. Axes: M targets, K tokens, Q sample points of a training distribution. Returns are log returns.
@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from stockpred import metrics
-from stockpred.metrics import Floats, Integers
+from stockpred.score import metrics
+from stockpred.score.metrics import Floats, Integers
 from stockpred.tasks.next_token.dataset import TokenDataset
 
 EWMA_DECAY = 0.94  # RiskMetrics (J.P. Morgan 1996) for daily returns
@@ -209,7 +209,7 @@ def score_bigram(dataset: TokenDataset, positions: Integers, bigram: Bigram) -> 
 
 
 def score_normal(dataset: TokenDataset, positions: Integers) -> BarScores:
-    """Score N(0, EWMA variance): what a risk desk would have said."""
+    """Score N(0, EWMA variance), the RiskMetrics forecast."""
     deviation_M = ewma_volatility(dataset)[positions]
     outcome_M = dataset.close_return[positions]
     crps_M = metrics.crps_normal(np.zeros_like(outcome_M), deviation_M, outcome_M)

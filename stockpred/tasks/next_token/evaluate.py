@@ -16,14 +16,13 @@ import torch
 from hpc.base import records
 from hpc.base.errors import UserError
 from hpc.run.paths import RunPaths
-from stockpred import metrics
-from stockpred.metrics import Estimate, Floats, Integers
-from stockpred.results.evaluated import Evaluated
+from stockpred.score import metrics
+from stockpred.score.metrics import Estimate, EvaluatedModel, Floats, Integers
 from stockpred.tasks.next_token import baselines
-from stockpred.tasks.next_token import results as results
+from stockpred.tasks.next_token import results as results_file
 from stockpred.tasks.next_token.baselines import BarScores
 from stockpred.tasks.next_token.dataset import TokenDataset
-from stockpred.tasks.next_token.results import CategoryScores, Scores, TestResults
+from stockpred.tasks.next_token.results import CategoryScores, NextTokenResults, TokenScores
 from stockpred.tasks.next_token.windows import Windows
 from stockpred.train.checkpoint import Guard, unguarded
 from stockpred.train.learner import Batch
@@ -66,12 +65,12 @@ def evaluate_test(
     scorer: Scorer,
     *,
     paths: RunPaths,
-    evaluated: Evaluated,
+    evaluated: EvaluatedModel,
     context_length: int,
     stride: int,
     batch_size: int = 16,
     guard: Guard = unguarded,
-) -> TestResults:
+) -> NextTokenResults:
     """Score the test split; write ``predictions.parquet`` and ``test_results.json``; return the results.
 
     ``guard`` is called before each write and raises when this attempt no longer owns the run.
@@ -80,18 +79,18 @@ def evaluate_test(
     _require_every_target_once(scored.positions, baselines.target_positions(dataset, "test"))
     unigram = baselines.fit_unigram(dataset)
     bigram = baselines.fit_bigram(dataset, unigram)
-    contest = Contest.of(
+    comparison = Comparison.of(
         dataset,
         scored.positions,
         scored.named(evaluated.model),
         baselines.score_rivals(dataset, scored.positions, unigram, bigram),
     )
-    found = contest.results(evaluated, unigram_alpha=unigram.alpha, bigram_tau=bigram.tau)
-    table = prediction_table(dataset, scored, contest).to_parquet(index=False, compression="zstd")
+    found = comparison.results(evaluated, unigram_alpha=unigram.alpha, bigram_tau=bigram.tau)
+    table = prediction_table(dataset, scored, comparison).to_parquet(index=False, compression="zstd")
     guard()
     records.write_bytes(paths.predictions, table)
     guard()
-    results.write(paths.test_results, found)
+    results_file.write(paths.test_results, found)
     return found
 
 
@@ -168,8 +167,8 @@ def _require_every_target_once(scored: Integers, expected: Integers) -> None:
 
 
 @dataclass(frozen=True)
-class Contest:
-    """The model and its rivals on the same M bars, with what really happened on them."""
+class Comparison:
+    """The model and its rivals on the same M bars, with the outcomes of those bars."""
 
     model: BarScores
     rivals: tuple[BarScores, ...]
@@ -183,7 +182,7 @@ class Contest:
     @classmethod
     def of(
         cls, dataset: TokenDataset, positions: Integers, model: BarScores, rivals: tuple[BarScores, ...]
-    ) -> Contest:
+    ) -> Comparison:
         asset = np.repeat(dataset.segment_asset, dataset.segment_length)[positions].astype(np.int64)
         return cls(
             model,
@@ -198,7 +197,7 @@ class Contest:
 
     @property
     def token_rival(self) -> BarScores:
-        """The rival of lowest cross-entropy on these very bars: the hardest choice for the model."""
+        """The rival of lowest cross-entropy on the test bars: the hardest to beat."""
         return min((r for r in self.rivals if r.nll is not None), key=lambda r: float(np.mean(_given(r.nll))))
 
     @property
@@ -207,9 +206,11 @@ class Contest:
             (r for r in self.rivals if r.crps is not None), key=lambda r: float(np.mean(_given(r.crps)))
         )
 
-    def results(self, evaluated: Evaluated, *, unigram_alpha: float, bigram_tau: float) -> TestResults:
+    def results(
+        self, evaluated: EvaluatedModel, *, unigram_alpha: float, bigram_tau: float
+    ) -> NextTokenResults:
         expected_return = _given(self.model.expected_return)
-        return TestResults(
+        return NextTokenResults(
             evaluated=evaluated,
             num_bars=len(self.outcome),
             num_dates=len(np.unique(self.date)),
@@ -234,11 +235,11 @@ class Contest:
             bigram_tau=bigram_tau,
         )
 
-    def _row(self, scores: BarScores) -> Scores:
+    def _row(self, scores: BarScores) -> TokenScores:
         nats = None if scores.nll is None else float(scores.nll.mean())
         prediction, call, pit = scores.expected_return, scores.call, scores.pit
         squared = None if prediction is None else (prediction - self.outcome) ** 2
-        return Scores(
+        return TokenScores(
             name=scores.name,
             label=scores.label,
             num_bars=self._num_scored(scores),
@@ -255,7 +256,13 @@ class Contest:
             if pit is None
             else {name: metrics.coverage(pit, int(name) / 100) for name in _BANDS},
             coverage_curve=None if pit is None else tuple(metrics.coverage(pit, p) for p in CURVE_LEVELS),
+            model_nats_difference=self._model_nats_difference(scores),
         )
+
+    def _model_nats_difference(self, scores: BarScores) -> Estimate | None:
+        if scores is self.model or scores.nll is None:
+            return None
+        return metrics.mean_by_group(_given(self.model.nll) - scores.nll, self.date)
 
     def _num_scored(self, scores: BarScores) -> int:
         """Return the common number of bars; refuse a forecaster that was scored on others."""
@@ -289,27 +296,27 @@ class Contest:
         )
 
 
-def prediction_table(dataset: TokenDataset, scored: ModelScores, contest: Contest) -> pd.DataFrame:
-    """Return one row per scored bar: what was forecast for its close, and what came."""
+def prediction_table(dataset: TokenDataset, scored: ModelScores, comparison: Comparison) -> pd.DataFrame:
+    """Return one row per scored bar: the forecast of its close and the close itself."""
     close = dataset.close[scored.positions]
     columns: dict[str, object] = {
-        "symbol": _labels(contest.asset, dataset.assets),
-        "category": _labels(contest.category, dataset.categories),
-        "time": pd.to_datetime(contest.time, unit="ns", utc=True),
+        "symbol": _labels(comparison.asset, dataset.assets),
+        "category": _labels(comparison.category, dataset.categories),
+        "time": pd.to_datetime(comparison.time, unit="ns", utc=True),
         "token": dataset.tokens[scored.positions].astype(np.int32),
         "nll": scored.nll,
-        "rival_nll": _given(contest.token_rival.nll),
+        "rival_nll": _given(comparison.token_rival.nll),
         "expected_return": scored.expected_return,
     }
     for column, level in enumerate(QUANTILE_LEVELS):
         columns[f"q{round(100 * level):02d}"] = scored.quantiles_MQ[:, column]
     columns |= {
-        "realised_return": contest.outcome,
+        "realised_return": comparison.outcome,
         "crps": scored.crps,
-        "rival_crps": _given(contest.crps_rival.crps),
+        "rival_crps": _given(comparison.crps_rival.crps),
         "pit": scored.pit,
         "close": close,
-        "previous_close": close * np.exp(-contest.outcome),
+        "previous_close": close * np.exp(-comparison.outcome),
     }
     return pd.DataFrame(columns)
 

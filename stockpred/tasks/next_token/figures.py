@@ -1,4 +1,4 @@
-"""The pictures of the next-bar chapter: one function, one SVG text."""
+"""The figures of the next-token report: each function returns one SVG text."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import pandas as pd
 from matplotlib.collections import LineCollection
 from matplotlib.ticker import FixedLocator, MaxNLocator, PercentFormatter, StrMethodFormatter
 
-from stockpred.metrics import Floats
 from stockpred.report.canvas import (
     BAND,
     INK,
@@ -23,6 +22,7 @@ from stockpred.report.canvas import (
     legend_above,
     svg,
 )
+from stockpred.score.metrics import Estimate, Floats
 
 
 def coverage_curve(levels: Floats, model: tuple[str, Floats], rival: tuple[str, Floats] | None) -> str:
@@ -79,6 +79,28 @@ def gain_by_asset(gain: pd.Series) -> str:
         axes.set_xlabel("nats per bar gained")
         axes.xaxis.set_major_locator(MaxNLocator(5))
         return svg(figure, "assets", "Gain over the best token rival by asset")
+
+
+def gains_by_run(name: str, labels: Sequence[str], differences: Sequence[Estimate]) -> str:
+    """Draw each run's gain with its 95 % interval, the first on top; a gain is a negated difference.
+
+    ``name`` makes identifiers unique in the page.
+    """
+    with matplotlib.rc_context(STYLE):
+        figure, axes = canvas(height=max(2.0, 0.3 * len(labels) + 0.9))
+        rows = np.arange(len(labels))[::-1]
+        gains = np.array([-difference.mean for difference in differences])
+        low, high = ([-getattr(each, end) for each in differences] for end in ("high", "low"))
+        axes.hlines(rows, low, high, colors=BAND, linewidth=4.0)
+        axes.scatter(gains, rows, s=26, color=np.where(gains >= 0, MODEL, RIVAL), zorder=3)
+        axes.axvline(0.0, color=MUTED, linewidth=0.9)
+        axes.set_yticks(rows, list(labels))
+        axes.tick_params(axis="y", labelsize=9.5, labelcolor=INK)
+        axes.set_ylim(-0.7, len(rows) - 0.3)
+        axes.grid(axis="y", visible=False)
+        axes.set_xlabel("nats per bar gained")
+        axes.xaxis.set_major_locator(MaxNLocator(5))
+        return svg(figure, name, "Gain over the better of unigram and bigram by run, with 95 % intervals")
 
 
 def forecast_fan(symbol: str, forecasts: pd.DataFrame) -> str:

@@ -1,4 +1,4 @@
-"""The figures of a test as plain frozen data: written by the evaluation, read by the report."""
+"""The results of a next-token test as frozen data: written by the evaluation, read by report and summary."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from pathlib import Path
 from pydantic import TypeAdapter
 
 from hpc.base import records
-from stockpred.metrics import Correlation, Estimate, Proportion
-from stockpred.results.evaluated import Evaluated
+from stockpred.score.metrics import Correlation, Estimate, EvaluatedModel, Proportion
 
 _ROUNDING_NATS = 1e-9
 
 
 @dataclass(frozen=True)
-class Scores:
+class TokenScores:
     """A forecaster's row. Errors in basis points of log return; None where it makes no such statement.
 
     ``coverage`` maps "50", "80", "90" to the share of outcomes inside that central interval;
     ``coverage_curve`` does so for the results' ``curve_levels``. ``versus_last_value`` is the Diebold-Mariano
-    comparison of squared errors, negative where this forecaster is better.
+    comparison of squared errors, negative where this forecaster is better. ``model_nats_difference`` of a
+    rival is the model's nats less its own; None in results that were written before it was recorded.
     """
 
     name: str
@@ -38,6 +38,7 @@ class Scores:
     direction: Proportion | None
     coverage: dict[str, float] | None
     coverage_curve: tuple[float, ...] | None
+    model_nats_difference: Estimate | None = None
 
 
 @dataclass(frozen=True)
@@ -58,19 +59,19 @@ class CategoryScores:
 
 
 @dataclass(frozen=True)
-class TestResults:
+class NextTokenResults:
     """The whole test. Differences are model minus rival, so negative is better; times are dates in UTC."""
 
     __test__ = False  # its name begins like a test class of pytest
 
-    evaluated: Evaluated
+    evaluated: EvaluatedModel
     num_bars: int
     num_dates: int
     num_assets: int
     first_time: str
     last_time: str
-    model: Scores
-    rivals: tuple[Scores, ...]
+    model: TokenScores
+    rivals: tuple[TokenScores, ...]
     best_token_rival: str
     nats_difference: Estimate
     best_crps_rival: str
@@ -96,16 +97,16 @@ class TestResults:
         versus = self.model.versus_last_value
         return versus is not None and versus.high < 0.0
 
-    def rival(self, name: str) -> Scores:
+    def rival(self, name: str) -> TokenScores:
         return next(rival for rival in self.rivals if rival.name == name)
 
 
-_ADAPTER = TypeAdapter(TestResults)
+_ADAPTER = TypeAdapter(NextTokenResults)
 
 
-def write(path: Path, results: TestResults) -> None:
+def write(path: Path, results: NextTokenResults) -> None:
     records.write_json(path, json.loads(_ADAPTER.dump_json(results)))
 
 
-def read(path: Path) -> TestResults:
+def read(path: Path) -> NextTokenResults:
     return _ADAPTER.validate_json(path.read_bytes())

@@ -13,7 +13,8 @@ from stockpred.config.next_token import NextTokenExperiment
 from stockpred.config.registry import LEARNERS, MODELS
 from stockpred.data import universe
 from stockpred.learners.language_model import LanguageModel
-from stockpred.results.evaluated import Evaluated
+from stockpred.report.format import parameter_count
+from stockpred.score.metrics import EvaluatedModel
 from stockpred.tasks.next_token.dataset import TokenDataset, load
 from stockpred.tasks.next_token.evaluate import evaluate_test
 from stockpred.tasks.next_token.stream import WindowStream
@@ -77,7 +78,7 @@ class NextTokenTask:
 
     def describe(self) -> str:
         return (
-            f"{self.experiment.model.name} with {self.num_parameters / 1e6:.2f}M parameters; "
+            f"{self.experiment.model.name} with {parameter_count(self.num_parameters)} parameters; "
             f"{self.stream.num_samples} training windows, "
             f"{self.stream.num_scored('validation')} validation bars"
         )
@@ -88,7 +89,7 @@ class NextTokenTask:
             self.dataset,
             lambda batch: self.learner.predict_log_probs(to_device(batch, device)),
             paths=self.paths,
-            evaluated=Evaluated(experiment.model.name, self.num_parameters, best_step),
+            evaluated=EvaluatedModel(experiment.model.name, self.num_parameters, best_step),
             context_length=experiment.model.context_length,
             stride=scoring_stride(experiment.model.context_length, experiment.data.score_stride),
             batch_size=experiment.training.batch_size,

@@ -6,20 +6,21 @@ import os
 import subprocess
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hpc import commands
 from hpc.attempt.local_job import places_of
 from hpc.attempt.submit import write_run
 from hpc.base.errors import UserError
-from hpc.plan import from_args, preflight
+from hpc.commands.cancel import cancel
+from hpc.plan import preflight
 from hpc.plan.array import ArrayPlan
-from hpc.plan.estimate import model_sizes
+from hpc.plan.finding import Severity, failures
+from hpc.plan.from_args import PlanRequest, checked_plan, plan_from, single_plan_from
 from hpc.plan.plan import Plan
-from hpc.plan.preflight import Verdict
 from hpc.plan.sbatch import Tasks
 from hpc.run import find
 from hpc.run.find import Run
@@ -29,7 +30,6 @@ from hpc.run.paths import RunPaths
 from hpc.slurm.cluster import Cluster
 
 SYMBOLS = ("AAPL", "MSFT", "^GSPC", "BRK B", "it's", "$HOME")
-DEMO = {"preset": "demo"}
 
 
 @pytest.fixture(autouse=True)
@@ -40,8 +40,12 @@ def _here(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(workspace)
 
 
-def array(**chosen: object) -> ArrayPlan:
-    plan = from_args.plan_of("per_stock", {**DEMO, **chosen})
+def request(case: str = "per_stock", **chosen: Any) -> PlanRequest:
+    return PlanRequest(case, preset="demo", **chosen)
+
+
+def array(**chosen: Any) -> ArrayPlan:
+    plan = plan_from(request(**chosen))
     assert isinstance(plan, ArrayPlan)
     return plan
 
@@ -62,16 +66,16 @@ def test_a_case_whose_setting_is_open_has_a_run_for_each_symbol_of_its_universe(
 
 def test_a_run_is_the_same_in_an_array_and_alone() -> None:
     in_array = array().runs[0]
-    by_name = from_args.plan_of("per_stock", {**DEMO, "only": "AAPL"})
-    by_setting = from_args.plan_of("per_stock", {**DEMO, "overrides": ["data.symbol=AAPL"]})
+    by_name = plan_from(request(only=("AAPL",)))
+    by_setting = plan_from(request(overrides=("data.symbol=AAPL",)))
 
     assert isinstance(by_name, Plan)
     assert in_array == by_name == by_setting
 
 
 def test_any_setting_makes_an_array() -> None:
-    words = ["array.key=training.seed", "array.values=[1,2,3]"]
-    plan = from_args.plan_of("crypto", {**DEMO, "overrides": words})
+    overrides = ("array.key=training.seed", "array.values=[1,2,3]")
+    plan = plan_from(request("crypto", overrides=overrides))
 
     assert isinstance(plan, ArrayPlan)
     assert [run.config.value("training.seed") for run in plan.runs] == ["1", "2", "3"]
@@ -119,44 +123,44 @@ def test_the_option_names_exactly_the_chosen_tasks(chosen: set[int], at_once: in
 @pytest.mark.parametrize(
     ("chosen", "what", "fix"),
     [
-        ({"only": "APPL"}, "'APPL' is not one of the values of data.symbol", "did you mean 'AAPL'?"),
-        ({"only": "AAPL,msft"}, "'msft' is not one of", "did you mean 'MSFT'?"),
-        ({"overrides": ["array.values=[AAPL,AAPL]"]}, "array.values has 'AAPL' twice", ""),
-        ({"overrides": ["array.values=[]"]}, "array.values is empty", "list some values of data.symbol"),
+        ({"only": ("APPL",)}, "'APPL' is not one of the values of data.symbol", "did you mean 'AAPL'?"),
+        ({"only": ("AAPL", "msft")}, "'msft' is not one of", "did you mean 'MSFT'?"),
+        ({"overrides": ("array.values=[AAPL,AAPL]",)}, "array.values has 'AAPL' twice", ""),
+        ({"overrides": ("array.values=[]",)}, "array.values is empty", "list some values of data.symbol"),
         (
-            {"overrides": ["data.universe=nowhere.csv"]},
-            "the universe 'nowhere.csv' cannot be read",
+            {"overrides": ("data.universe=nowhere.csv",)},
+            "there is no universe file 'nowhere.csv'",
             "symbol,",
         ),
-        ({"overrides": ["array.key=data.symbl"]}, "there is no key 'data.symbl'", "data.symbol"),
-        ({"overrides": ["data.symbol=APPL"]}, "data.symbol: 'APPL' is not an asset", "did you mean 'AAPL'?"),
+        ({"overrides": ("array.key=data.symbl",)}, "there is no key 'data.symbl'", "data.symbol"),
+        ({"overrides": ("data.symbol=APPL",)}, "data.symbol: 'APPL' is not an asset", "did you mean 'AAPL'?"),
     ],
 )
-def test_a_wrong_choice_has_one_clear_answer(chosen: dict[str, object], what: str, fix: str) -> None:
+def test_a_wrong_choice_has_one_clear_answer(chosen: dict[str, Any], what: str, fix: str) -> None:
     with pytest.raises(UserError) as caught:
-        from_args.plan_of("per_stock", {**DEMO, **chosen})
+        plan_from(request(**chosen))
 
     assert what in str(caught.value)
     assert fix in (caught.value.fix or "")
 
 
 def test_a_value_that_the_training_program_refuses_is_told_once() -> None:
-    words = ["array.key=training.epochs", "array.values=[5,none,-1]"]
+    overrides = ("array.key=training.epochs", "array.values=[5,none,-1]")
 
     with pytest.raises(UserError) as caught:
-        from_args.plan_of("crypto", {**DEMO, "overrides": words})
+        plan_from(request("crypto", overrides=overrides))
 
     assert str(caught.value).count("training.epochs") == 2
 
 
 def test_a_single_run_has_nothing_to_choose_from() -> None:
     with pytest.raises(UserError, match=r"case crypto is one run: it has no array\.key"):
-        from_args.plan_of("crypto", {**DEMO, "only": "AAPL"})
+        plan_from(request("crypto", only=("AAPL",)))
 
 
 def test_a_command_for_one_run_says_how_to_choose_one() -> None:
     with pytest.raises(UserError) as caught:
-        from_args.single_plan_of("per_stock", DEMO)
+        single_plan_from(request())
 
     assert caught.value.fix == "choose one: data.symbol=AAPL"
 
@@ -167,7 +171,7 @@ def test_an_array_beyond_the_clusters_limit_is_refused(lab: Cluster, most: int, 
 
     (found,) = [item for item in preflight.check(array(), small) if item.name == "array"]
 
-    assert (found.verdict is Verdict.FAIL) == is_refused
+    assert (found.severity is Severity.FAIL) == is_refused
     if is_refused:
         assert f"allows {most}" in found.what
 
@@ -242,16 +246,24 @@ def test_what_does_not_belong_together_is_not_cancelled_together(arrays: tuple[s
         submitted(run, name)
 
     with pytest.raises(UserError, match="means several runs"):
-        commands.cancel("per_stock", None)
+        cancel("per_stock", None)
 
     assert not any(Ledger(run.paths.events).history().is_cancelled for run in plan.runs)
 
 
-def test_a_model_that_cannot_be_built_is_told_before_any_job(workspace: Path) -> None:
-    plan = array(overrides=["model.name=dlinear", "model.hidden_dim=8"])
+def test_a_model_that_cannot_be_built_is_refused_before_any_job() -> None:
+    overrides = ("model.name=dlinear", "model.hidden_dim=8")
 
+    checked = checked_plan(request(overrides=overrides, only=("AAPL",)), ("sizes",))
+
+    (error,) = failures(checked.findings)
+    assert "dlinear has no hidden_dim, but 8 is set" in error.what
+    assert error.where == "command line"
+
+
+def test_values_that_no_program_can_guess_must_be_listed() -> None:
     with pytest.raises(UserError) as caught:
-        model_sizes(workspace, [plan.runs[0].config])
+        plan_from(request("crypto", overrides=("array.key=training.max_steps",)))
 
-    assert "dlinear has no hidden_dim, but 8 is set" in str(caught.value)
-    assert caught.value.where == "command line"
+    assert "array.values is not set" in caught.value.what
+    assert caught.value.fix == "list some values of training.max_steps"

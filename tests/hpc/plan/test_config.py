@@ -11,7 +11,8 @@ import pytest
 from hpc.base import yamlfile
 from hpc.base.errors import UserError
 from hpc.plan import config, resources
-from hpc.plan.config import Config, Problem
+from hpc.plan.config import Config
+from hpc.plan.program import Problem
 from hpc.plan.resources import Resources, Retry
 
 ODD_SCALARS = (
@@ -32,12 +33,8 @@ ODD_SCALARS = (
 )
 
 
-def content(_: dict[str, Any]) -> list[Problem]:
-    return []
-
-
 def resolve(root: Path, case: str = "crypto", **chosen: Any) -> Config:
-    return config.resolve(root, case, check=content, **chosen)
+    return config.resolve(root, case, **chosen)
 
 
 def line_of(root: Path, name: str, text: str) -> str:
@@ -82,15 +79,8 @@ def test_the_resolved_text_reads_back_byte_for_byte(workspace: Path) -> None:
 
 
 def test_scalars_stay_as_typed_until_the_program_reads_them(workspace: Path) -> None:
-    seen: list[dict[str, Any]] = []
+    experiment = resolve(workspace).experiment
 
-    def look(tree: dict[str, Any]) -> list[Problem]:
-        seen.append(tree)
-        return []
-
-    config.resolve(workspace, "crypto", check=look)
-
-    (experiment,) = seen
     assert experiment["training"]["lr"] == "3e-4"
     assert experiment["data"]["split"] == ["0.70", "0.15", "0.15"]
     assert experiment["training"]["max_steps"] is None
@@ -102,19 +92,23 @@ def test_all_problems_come_at_once(workspace: Path) -> None:
     overrides = ["training.bath_size=1", "resources.nodes=two", "nonsense", "retry.lift_hold=perhaps"]
 
     with pytest.raises(UserError) as caught:
-        config.resolve(
-            workspace,
-            "crypto",
-            overrides=overrides,
-            check=lambda _: [Problem("training.lr", "too bold", "be meek")],
-        )
+        resolve(workspace, overrides=overrides)
 
     said = str(caught.value)
     assert "did you mean 'training.batch_size'?" in said
     assert "resources.nodes" in said
     assert "'nonsense' is not an override" in said
     assert "retry.lift_hold" in said
-    assert f"{line_of(workspace, 'cases/crypto/config.yaml', 'lr:')}: training.lr: too bold" in said
+
+
+def test_what_the_program_has_against_a_value_points_at_the_line_that_set_it(workspace: Path) -> None:
+    problems = [Problem("training.lr", "too bold", "be meek"), Problem("data.split", "too short", None)]
+
+    bold, short = config.errors_of(resolve(workspace), problems)
+
+    line = line_of(workspace, "cases/crypto/config.yaml", "lr:")
+    assert str(bold) == f"{line}: training.lr: too bold\n    fix: be meek"
+    assert "data.split: too short" in str(short)
 
 
 def test_further_options_of_sbatch_are_kept_in_order(workspace: Path) -> None:

@@ -10,25 +10,25 @@ import pytest
 
 from hpc.base.errors import ExitCode
 from hpc.plan import estimate, plan, preflight
-from hpc.plan.preflight import Check, Verdict
+from hpc.plan.finding import Finding, Severity, failures
 from hpc.slurm.cluster import Cluster
 
 
-def checks(root: Path, cluster: Cluster | None, *overrides: str, **chosen: Any) -> dict[str, Check]:
+def checks(root: Path, cluster: Cluster | None, *overrides: str, **chosen: Any) -> dict[str, Finding]:
     chosen.setdefault("data_dir", "bars")
-    made = plan.build(root, "crypto", overrides=overrides, check=lambda _: [], **chosen)
+    made = plan.build(root, "crypto", overrides=overrides, **chosen)
     return {check.name: check for check in preflight.check(made, cluster)}
 
 
-def failed(found: dict[str, Check]) -> set[str]:
-    return {name for name, check in found.items() if check.verdict is Verdict.FAIL}
+def failed(found: dict[str, Finding]) -> set[str]:
+    return {name for name, check in found.items() if check.severity is Severity.FAIL}
 
 
 @pytest.mark.parametrize("case", ["crypto", "reduced", "full_market", "per_stock"])
 def test_every_case_passes_on_the_cluster_it_was_made_for(workspace: Path, lab: Cluster, case: str) -> None:
-    made = plan.build(workspace, case, data_dir="bars", check=lambda _: [])
+    made = plan.build(workspace, case, data_dir="bars")
 
-    assert not preflight.failures(preflight.check(made, lab))
+    assert not failures(preflight.check(made, lab))
 
 
 @pytest.mark.parametrize(
@@ -75,43 +75,12 @@ def test_cpus_can_be_asked_for_without_gpus(workspace: Path, lab: Cluster) -> No
     )
 
 
-def test_bars_that_are_nowhere_are_refused_with_the_way_to_get_them(workspace: Path) -> None:
-    missing = checks(workspace, None, data_dir=None)["bars"]
-    elsewhere = checks(workspace, None, data_dir="nowhere")["bars"]
-    (workspace / "empty").mkdir()
-    empty = checks(workspace, None, data_dir="empty")["bars"]
-
-    for check in (missing, elsewhere, empty):
-        assert check.verdict is Verdict.FAIL
-        assert "DATA=DIR" in (check.fix or "")
-        assert "data.source=synthetic" in (check.fix or "")
-    assert (missing.where or "").startswith("cases/_base/config.yaml:")
-    assert "holds no" in empty.what
-
-
-def test_synthetic_bars_are_never_silent(workspace: Path) -> None:
-    found = checks(workspace, None, "data.source=synthetic")["bars"]
-
-    assert found.verdict is Verdict.WARN
-    assert "says nothing about a market" in found.what
-    assert "bars is not read" in found.what
-
-
-def test_a_universe_that_is_missing_or_empty_is_refused(workspace: Path) -> None:
-    universe = workspace / "cases/crypto/universe.csv"
-
-    universe.write_text("")
-    assert failed(checks(workspace, None)) == {"universe"}
-    universe.unlink()
-    assert failed(checks(workspace, None)) == {"universe"}
-
-
 def test_a_run_directory_that_cannot_be_made_is_refused(workspace: Path) -> None:
     (workspace / "runs").write_text("a file in the way")
 
     found = checks(workspace, None)["run directory"]
 
-    assert found.verdict is Verdict.FAIL
+    assert found.severity is Severity.FAIL
     assert found.where == str(workspace / "runs")
 
 
@@ -124,7 +93,7 @@ def test_a_template_that_is_not_bash_is_refused(workspace: Path) -> None:
 
 @pytest.mark.parametrize("limit", ["1", "3"])
 def test_a_signal_without_time_to_come_is_only_warned_of(workspace: Path, limit: str) -> None:
-    assert checks(workspace, None, f"resources.limit={limit}")["signal"].verdict is Verdict.WARN
+    assert checks(workspace, None, f"resources.limit={limit}")["signal"].severity is Severity.WARN
 
 
 def test_what_may_wait_is_only_warned_of(workspace: Path, lab: Cluster) -> None:
@@ -133,15 +102,15 @@ def test_what_may_wait_is_only_warned_of(workspace: Path, lab: Cluster) -> None:
 
     found = checks(workspace, sleepy)
 
-    assert found["partition state"].verdict is Verdict.WARN
-    assert found["requeue"].verdict is Verdict.WARN
-    assert checks(workspace, None, "resources.nodes=2")["nodes"].verdict is Verdict.WARN
+    assert found["partition state"].severity is Severity.WARN
+    assert found["requeue"].severity is Severity.WARN
+    assert checks(workspace, None, "resources.nodes=2")["nodes"].severity is Severity.WARN
 
 
 def test_failures_are_refusals(workspace: Path, lab: Cluster) -> None:
     found = checks(workspace, lab, "resources.gpus=16", "resources.limit=8-00")
 
-    problems = preflight.failures(list(found.values()))
+    problems = failures(list(found.values()))
 
     assert {problem.exit_code for problem in problems} == {ExitCode.REFUSED}
     assert len(problems) == 2
@@ -149,7 +118,7 @@ def test_failures_are_refusals(workspace: Path, lab: Cluster) -> None:
 
 def test_the_bound_is_every_gpu_until_the_limit(workspace: Path) -> None:
     overrides = ["resources.nodes=2", "resources.gpus=4", "resources.limit=1-12"]
-    made = plan.build(workspace, "crypto", overrides=overrides, check=lambda _: [])
+    made = plan.build(workspace, "crypto", overrides=overrides)
 
     bound = estimate.upper_bound(made.resources)
 

@@ -1,6 +1,6 @@
 """The sbatch script: golden files, bash's and shellcheck's opinion, hostile directories, broken templates.
 
-A golden file that changes on purpose: HPC_WRITE_GOLDEN=1 pytest tests/hpc/plan/test_sbatch.py writes it anew.
+Write changed golden files anew with `HPC_WRITE_GOLDEN=1 pytest tests/hpc/plan/test_sbatch.py`.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from typing import Any
 import pytest
 
 from hpc.base.errors import UserError
-from hpc.plan import config, from_args, plan
+from hpc.plan import config, plan
 from hpc.plan.array import ArrayPlan
+from hpc.plan.from_args import PlanRequest, plan_from
 from hpc.plan.plan import Plan
 
 REPOSITORY = Path(__file__).parents[3]
@@ -63,7 +64,7 @@ def _python_of_ann(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def build(root: Path, *, case: str = "crypto", **chosen: Any) -> Plan:
-    return plan.build(root, case, check=lambda _: [], **chosen)
+    return plan.build(root, case, **chosen)
 
 
 @pytest.mark.parametrize("name", sorted(set(CHOICES) - ARRAYS))
@@ -81,7 +82,7 @@ def test_the_script_of_an_array_is_the_golden_one(
     monkeypatch.setenv("HPC_ROOT", str(workspace))
     universe = f"cases/{name}/universe.csv"
     shutil.copy(REPOSITORY / universe, workspace / universe)
-    made = from_args.plan_of(name, {})
+    made = plan_from(PlanRequest(name))
     assert isinstance(made, ArrayPlan)
 
     monkeypatch.setattr(sys, "executable", python_of_ann)

@@ -12,7 +12,10 @@ from pathlib import Path
 import pytest
 
 from hpc.base.errors import UserError, UserErrors, raise_all
-from hpc.plan import plan, preflight
+from hpc.plan import preflight
+from hpc.plan.finding import failures
+from hpc.plan.from_args import PlanRequest, checked_plan
+from hpc.plan.program import Topic
 from hpc.slurm.cluster import Cluster
 
 CONFIG = "cases/crypto/config.yaml"
@@ -33,6 +36,7 @@ class Wrong:
     preset: str = "table"
     cluster: str | None = None
     data_dir: str | None = "bars"
+    reads_data: bool = False
     spoil: Callable[[Path], object] = field(default=lambda root: None)
 
 
@@ -97,10 +101,10 @@ WRONG = {
         overrides=("data.split=[0.7,0.2,0.2]",), what="must sum to 1, got 1.1", where="command line"
     ),
     "missing data directory": Wrong(
-        data_dir="gone", what="no directory 'gone'", fix="DATA=DIR", where="command line"
+        data_dir="gone", reads_data=True, what="no directory 'gone'", fix="DATA=DIR", where="command line"
     ),
     "no data directory": Wrong(
-        data_dir=None, what="no bars", fix="DATA=DIR", where="cases/_base/config.yaml:7"
+        data_dir=None, reads_data=True, what="no bars", fix="DATA=DIR", where="cases/_base/config.yaml:7"
     ),
     "unwritable directory": Wrong(
         spoil=lambda root: (root / "runs").write_text(""), what="runs is not a directory"
@@ -149,6 +153,28 @@ WRONG = {
         overrides=("model.num_heads=7",), what="cannot be divided among 7 heads"
     ),
     "unknown model": Wrong(overrides=("model.name=market_gtp",), what="'market_gtp'", fix="'market_gpt'"),
+    "learner of another task": Wrong(
+        overrides=("learner.name=supervised",),
+        what="learner supervised cannot learn task next_token",
+        fix="use one of: language_model",
+        where="command line",
+    ),
+    "model that the learner cannot train": Wrong(
+        overrides=("model.name=dlinear",),
+        what="but learner language_model trains",
+        fix="use one of: market_gpt",
+        where="command line",
+    ),
+    "unknown learner": Wrong(
+        overrides=("learner.name=languge_model",), what="'languge_model'", fix="'language_model'"
+    ),
+    "unknown task": Wrong(overrides=("task.name=next_tokn",), what="'next_tokn'", fix="'next_token'"),
+    "task of another kind of case": Wrong(
+        case="per_stock",
+        overrides=("task.name=next_token", "data.symbol=BTCUSDT"),
+        what="cannot learn task next_token",
+        fix="use one of: language_model",
+    ),
     "unknown source": Wrong(
         overrides=("data.source=file",), what="'file'", fix="'files'", where="command line"
     ),
@@ -165,8 +191,12 @@ WRONG = {
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_a_wrong_configuration_has_one_clear_answer(workspace: Path, lab: Cluster, name: str) -> None:
+def test_a_wrong_configuration_has_one_clear_answer(
+    workspace: Path, lab: Cluster, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
     wrong = WRONG[name]
+    monkeypatch.setenv("HPC_ROOT", str(workspace))
+    monkeypatch.chdir(workspace)
     config = workspace / CONFIG
     if wrong.old:
         assert wrong.old in config.read_text()
@@ -174,7 +204,7 @@ def test_a_wrong_configuration_has_one_clear_answer(workspace: Path, lab: Cluste
     wrong.spoil(workspace)
     before = {path for path in workspace.rglob("*") if path != workspace / "runs"}
 
-    error = said_about(workspace, wrong, lab)
+    error = said_about(wrong, lab)
 
     assert not isinstance(error, UserErrors), str(error)
     assert wrong.what in error.what
@@ -186,22 +216,23 @@ def test_a_wrong_configuration_has_one_clear_answer(workspace: Path, lab: Cluste
     assert {path for path in workspace.rglob("*") if path != workspace / "runs"} == before
 
 
-def said_about(root: Path, wrong: Wrong, cluster: Cluster) -> UserError:
+def said_about(wrong: Wrong, cluster: Cluster) -> UserError:
     with pytest.raises(UserError) as caught:
-        plan_and_check(root, wrong, cluster)
+        plan_and_check(wrong, cluster)
     return caught.value
 
 
-def plan_and_check(root: Path, wrong: Wrong, cluster: Cluster) -> None:
-    made = plan.build(
-        root,
+def plan_and_check(wrong: Wrong, cluster: Cluster) -> None:
+    request = PlanRequest(
         wrong.case,
         preset=wrong.preset,
         overrides=wrong.overrides,
         cluster=wrong.cluster,
-        data_dir=wrong.data_dir,
+        data=wrong.data_dir,
     )
-    raise_all(preflight.failures(preflight.check(made, cluster)))
+    topics: tuple[Topic, ...] = ("data",) if wrong.reads_data else ()
+    checked = checked_plan(request, topics)
+    raise_all(failures([*preflight.check(checked.plan, cluster), *checked.findings]))
 
 
 def line_of(path: Path, beginning: str) -> int:

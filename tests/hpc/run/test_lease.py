@@ -45,7 +45,7 @@ def test_a_zombie_does_not_take_away_the_new_holders_lease(path: Path) -> None:
     lease.take(path, owner, is_running=nobody_to_ask)
 
     lease.renew(path, zombie)
-    lease.give_back(path, zombie)
+    lease.release(path, zombie)
 
     lease.check(path, owner.token)
 
@@ -91,10 +91,7 @@ def test_without_a_launcher_a_held_run_is_not_written(path: Path) -> None:
         lease.check(path, None)
 
 
-def test_where_there_is_no_proc_the_dead_are_told_from_the_living_by_ps(
-    path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setattr(lease, "PROC", tmp_path / "nothing")
+def test_a_zombie_process_has_ended_although_its_id_is_still_taken(path: Path) -> None:
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     try:
         alive = replace(lease.new(attempt=1, job_id="7"), pid=child.pid, born=lease._born(child.pid))
@@ -102,6 +99,15 @@ def test_where_there_is_no_proc_the_dead_are_told_from_the_living_by_ps(
         assert lease.is_alive(path, alive, nobody_to_ask)
     finally:
         child.kill()
-    assert not lease.is_alive(path, alive, nobody_to_ask)  # a zombie, not waited for yet
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)  # ended, and not reaped
+    assert not lease.is_alive(path, alive, nobody_to_ask)
     child.wait()
     assert not lease.is_alive(path, alive, nobody_to_ask)
+
+
+def test_another_process_that_was_given_the_holders_id_is_not_the_holder(path: Path) -> None:
+    mine = lease.new(attempt=1, job_id="7")
+    earlier = replace(mine, born=mine.born - 60.0)
+    lease.take(path, earlier, is_running=nobody_to_ask)
+
+    assert not lease.is_alive(path, earlier, nobody_to_ask)

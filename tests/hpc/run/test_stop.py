@@ -24,7 +24,12 @@ def alone(values: list[float]) -> list[float]:
 
 
 def new_stop(**changes: object) -> Stop:
-    settings: dict[str, object] = {"deadline": None, "wish_file": None, "attempt": 1, "clock": lambda: 1000.0}
+    settings: dict[str, object] = {
+        "deadline": None,
+        "request_file": None,
+        "attempt": 1,
+        "clock": lambda: 1000.0,
+    }
     return Stop(**{**settings, **changes})  # type: ignore[arg-type]
 
 
@@ -114,7 +119,7 @@ def test_a_save_that_is_due_is_agreed_without_stopping() -> None:
 
 def test_only_a_wish_for_this_attempt_counts(tmp_path: Path) -> None:
     wish = tmp_path / "stop.json"
-    stop = new_stop(wish_file=wish, attempt=2)
+    stop = new_stop(request_file=wish, attempt=2)
 
     records.write_json(wish, {"attempt": 1})
     before = agree(stop, 1)

@@ -59,8 +59,6 @@ def test_what_was_discovered_is_what_the_nodes_have(lab: Cluster) -> None:
     assert lab.partitions[0].num_nodes == 4
     assert math.isinf(lab.partitions[2].max_limit_s)
     assert lab.lets_requeue
-    assert not lab.has_accounting
-    assert lab.kill_wait_s == 5.0
 
 
 def test_the_summary_has_a_line_for_each_partition(lab: Cluster) -> None:

@@ -175,13 +175,12 @@ def test_no_job_is_none() -> None:
     assert parse.job_facts("") is None
 
 
-def test_partitions_tell_limits_and_preemption() -> None:
+def test_partitions_tell_their_limits() -> None:
     partitions = {partition.name: partition for partition in parse.partition_facts(read("partitions.txt"))}
 
     assert partitions["urgent"].max_limit_s == 3600
     assert math.isinf(partitions["cpu"].max_limit_s)
     assert partitions["long"].is_default
-    assert partitions["long"].preempt_mode == "REQUEUE"
     assert math.isinf(partitions["long"].max_nodes)
 
 

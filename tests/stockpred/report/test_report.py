@@ -18,16 +18,14 @@ from hpc.base import records, text
 from hpc.base.errors import UserError
 from hpc.run.history import Ledger
 from hpc.run.paths import RunPaths
-from stockpred.metrics import Estimate
 from stockpred.report import curves
 from stockpred.report.build import build_report
-from stockpred.report.format import parameters, signed
-from stockpred.results.evaluated import Evaluated
+from stockpred.report.format import parameter_count, signed, significant
+from stockpred.score.metrics import Estimate, EvaluatedModel
 from stockpred.tasks.next_token import evaluate as evaluate
-from stockpred.tasks.next_token import pictures
+from stockpred.tasks.next_token import report
 from stockpred.tasks.next_token.dataset import TokenDataset
-from stockpred.tasks.next_token.report_verdict import verdict
-from stockpred.tasks.next_token.results import TestResults
+from stockpred.tasks.next_token.results import NextTokenResults
 
 MakeMarket = Callable[..., TokenDataset]
 VOID = {"meta", "br", "hr", "img", "link", "input"}
@@ -74,14 +72,14 @@ class Page(HTMLParser):
         return " ".join(" ".join(self.text).split())
 
 
-def fill(paths: RunPaths, market: TokenDataset) -> TestResults:
+def fill(paths: RunPaths, market: TokenDataset) -> NextTokenResults:
     """Write what a finished run of three attempts leaves behind."""
     table = torch.log_softmax(torch.from_numpy(np.random.default_rng(0).normal(0, 0.1, (16, 16))), -1)
     found = evaluate.evaluate_test(
         market,
         lambda batch: table[batch["tokens"]],
         paths=paths,
-        evaluated=Evaluated("market_gpt", 561_664, 40),
+        evaluated=EvaluatedModel("market_gpt", 561_664, 40),
         context_length=12,
         stride=6,
     )
@@ -138,7 +136,7 @@ def paths(tmp_path: Path) -> RunPaths:
 
 
 @pytest.fixture
-def results_of_run(paths: RunPaths, make_market: MakeMarket) -> TestResults:
+def results_of_run(paths: RunPaths, make_market: MakeMarket) -> NextTokenResults:
     return fill(paths, make_market())
 
 
@@ -162,7 +160,7 @@ def test_equal_inputs_give_equal_bytes(paths: RunPaths) -> None:
 
 
 def test_the_page_tells_the_verdict_the_rivals_and_the_attempts(
-    paths: RunPaths, results_of_run: TestResults
+    paths: RunPaths, results_of_run: NextTokenResults
 ) -> None:
     words = Page(build_report(paths).read_text()).words
     assert "market_gpt with 562k parameters" in words
@@ -240,6 +238,15 @@ def test_a_file_that_is_damaged_or_of_another_version_is_left_out_with_a_note(
 
 
 @pytest.mark.usefixtures("results_of_run")
+def test_a_run_of_an_older_version_says_so_in_one_line(paths: RunPaths) -> None:
+    paths.config.write_text("learner: {name: next_bar}\n")
+    words = Page(build_report(paths).read_text()).words
+    assert words.count("made by an older version") == 1
+    assert "which named its learner and no task: its test results are not shown." in words
+    assert "no verdict yet" in words
+
+
+@pytest.mark.usefixtures("results_of_run")
 def test_results_and_predictions_with_other_columns_are_left_out_with_a_note(paths: RunPaths) -> None:
     results = records.read_json(paths.test_results)
     records.write_json(paths.test_results, {key: results[key] for key in results if key != "curve_levels"})
@@ -250,11 +257,11 @@ def test_results_and_predictions_with_other_columns_are_left_out_with_a_note(pat
 
 
 def test_calibration_is_drawn_for_the_model_alone_where_the_rival_has_no_curve(
-    results_of_run: TestResults,
+    results_of_run: NextTokenResults,
 ) -> None:
-    (both,) = pictures.calibration(results_of_run)
+    (both,) = report.calibration(results_of_run)
     silent = [replace(rival, coverage_curve=None) for rival in results_of_run.rivals]
-    (alone,) = pictures.calibration(replace(results_of_run, rivals=tuple(silent)))
+    (alone,) = report.calibration(replace(results_of_run, rivals=tuple(silent)))
     best = results_of_run.rival(results_of_run.best_crps_rival).label
     assert (best in both.svg, best in alone.svg) == (True, False)
     assert results_of_run.model.label in alone.svg
@@ -290,14 +297,14 @@ def difference(mean: float, half: float) -> Estimate:
         (0.2, "is worse than the better of unigram and bigram"),
     ],
 )
-def test_the_verdict_follows_the_interval(results_of_run: TestResults, mean: float, told: str) -> None:
-    found = verdict(
+def test_the_verdict_follows_the_interval(results_of_run: NextTokenResults, mean: float, told: str) -> None:
+    found = report.headline(
         "crypto", replace(results_of_run, nats_difference=difference(mean, 0.02)), is_synthetic=False
     )
-    assert told in found.headline
+    assert told in found.text
     assert found.is_good == (mean < 0)
     if mean < 0:
-        assert "by 0.290 nats per bar (95\u00a0% interval 0.270 to 0.310)" in found.headline
+        assert "by 0.290 nats per bar (95\u00a0% interval 0.270 to 0.310)" in found.text
 
 
 @pytest.mark.parametrize(
@@ -309,10 +316,10 @@ def test_the_verdict_follows_the_interval(results_of_run: TestResults, mean: flo
     ],
 )
 def test_the_verdict_says_plainly_whether_the_last_value_is_beaten(
-    results_of_run: TestResults, mean: float, told: str
+    results_of_run: NextTokenResults, mean: float, told: str
 ) -> None:
     model = replace(results_of_run.model, versus_last_value=difference(mean, 1e-7))
-    assert told in verdict("crypto", replace(results_of_run, model=model), is_synthetic=False).headline
+    assert told in report.headline("crypto", replace(results_of_run, model=model), is_synthetic=False).text
 
 
 @pytest.mark.parametrize(
@@ -328,12 +335,29 @@ def test_the_verdict_says_plainly_whether_the_last_value_is_beaten(
     ],
 )
 def test_parameter_counts_are_said_as_people_say_them(count: int, told: str) -> None:
-    assert parameters(count) == told
+    assert parameter_count(count) == told
 
 
 def test_numbers_have_a_true_minus_and_no_negative_zero() -> None:
     assert signed(-0.0004, 3) == "0.000"
     assert signed(-1234.5, 1) == "\u22121,234.5"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (5.7234, "5.723"),
+        (45.688, "45.69"),
+        (1202.4, "1,202"),
+        (0.12346, "0.123"),
+        (0.00012344, "0.0001234"),
+        (-0.05, "\u22120.05000"),
+        (0.0, "0.000"),
+        (None, "\u2013"),
+    ],
+)
+def test_a_number_of_any_size_keeps_its_significant_digits(value: float | None, text: str) -> None:
+    assert significant(value) == text
 
 
 def test_the_training_log_sums_up_each_epoch(paths: RunPaths) -> None:

@@ -14,7 +14,7 @@ from hpc.plan.plan import build
 from hpc.run.history import Ledger
 from hpc.run.paths import RunPaths
 from stockpred.report.build import build_report
-from stockpred.report.learning import Curve, ends_without_spikes, learning_curves
+from stockpred.report.curves import Curve, ends_without_spikes, learning_curves
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 

@@ -10,10 +10,9 @@ from pathlib import Path
 import pytest
 import toy_core
 
-from hpc.run.history import Ledger
+from hpc.run.attempt import Attempt
 from hpc.run.jobenv import JobEnv
 from hpc.run.paths import RunPaths
-from hpc.run.stop import Stop
 from stockpred.config.base import TrainingConfig
 from stockpred.train import checkpoint, core, distributed
 from stockpred.train.learner import Batch
@@ -111,9 +110,7 @@ def train(root: Path, stream: toy_core.ToyStream, num_workers: int) -> RunPaths:
             stream=stream,
             settings=settings,
             group=group,
-            paths=paths,
-            stop=Stop(deadline=None, wish_file=None, attempt=1),
-            ledger=Ledger(paths.events),
+            attempt=Attempt.join(paths, env),
         )
     return paths
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import sys
 from dataclasses import asdict
@@ -13,9 +12,10 @@ import pytest
 from hpc.base import records
 from hpc.base.errors import UserError
 from hpc.run import lease
+from hpc.run.attempt import Attempt
 from hpc.run.paths import RunPaths
+from hpc.run.stop import Stop
 from stockpred.train.cadence import Cadence
-from stockpred.train.checkpoint import Guard, unguarded
 from stockpred.train.tracking import MetricsLog, Progress, Tracker
 
 
@@ -30,9 +30,14 @@ def test_patience_counts_evaluations_since_the_best() -> None:
     assert Tracker(**json.loads(json.dumps(tracker.state_dict()))) == tracker
 
 
+def attempt_in(root: Path, *, number: int = 1, lease_token: str | None = None) -> Attempt:
+    stop = Stop(deadline=None, request_file=None, attempt=number)
+    return Attempt(RunPaths(root), number, stop, lease_token)
+
+
 def test_a_resumed_history_has_no_row_after_its_step_and_no_torn_one(tmp_path: Path) -> None:
     paths = RunPaths(tmp_path)
-    log = MetricsLog(paths, unguarded, tensorboard=False)
+    log = MetricsLog(attempt_in(tmp_path), tensorboard=False)
     for step in range(1, 6):
         log.append({"step": step, "epoch": 0.1, "loss": {"model": 1.0}, "lr": 0.1})
     with paths.metrics.open("a") as file:
@@ -43,18 +48,15 @@ def test_a_resumed_history_has_no_row_after_its_step_and_no_torn_one(tmp_path: P
 
 
 def test_no_row_is_written_by_an_attempt_that_lost_its_run(tmp_path: Path) -> None:
-    def lost() -> None:
-        raise UserError("another attempt owns this run")
-
-    log = MetricsLog(RunPaths(tmp_path), lost, tensorboard=False)
+    log = MetricsLog(attempt_in(tmp_path, lease_token="lost"), tensorboard=False)
     with pytest.raises(UserError):
         log.append({"step": 1})
     assert not RunPaths(tmp_path).metrics.exists()
 
 
-def begun_progress(paths: RunPaths, guard: Guard) -> Progress:
+def begun_progress(root: Path, lease_token: str | None = None) -> Progress:
     cadence = Cadence(num_samples=320, global_batch=32, total_steps=100, evaluations_per_epoch=1.0)
-    progress = Progress(paths, cadence, 1, guard)
+    progress = Progress(attempt_in(root, lease_token=lease_token), cadence)
     progress.begin_after(0)
     return progress
 
@@ -64,7 +66,7 @@ def test_a_disk_that_refuses_the_progress_does_not_end_the_training(
 ) -> None:
     paths = RunPaths(tmp_path)
     paths.status.mkdir()
-    progress = begun_progress(paths, unguarded)
+    progress = begun_progress(tmp_path)
     progress.tick(1, Tracker(), is_last=True)
     assert "cannot tell the progress" in caplog.text
     paths.status.rmdir()
@@ -75,7 +77,7 @@ def test_a_disk_that_refuses_the_progress_does_not_end_the_training(
 def test_an_attempt_that_lost_its_run_ends_at_its_next_sign_of_progress(tmp_path: Path) -> None:
     paths = RunPaths(tmp_path)
     mine, other = lease.new(attempt=1, job_id="1"), lease.new(attempt=2, job_id="2")
-    progress = begun_progress(paths, functools.partial(lease.check, paths.lease, mine.token))
+    progress = begun_progress(tmp_path, mine.token)
     records.write_json(paths.lease, asdict(mine))
     progress.tick(1, Tracker(), is_last=True)
     records.write_json(paths.lease, asdict(other))
@@ -89,14 +91,14 @@ def test_tensorboard_that_is_not_installed_is_said_plainly(
 ) -> None:
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(UserError, match="not installed") as caught:
-        MetricsLog(RunPaths(tmp_path), unguarded, tensorboard=True).begin_after(0)
+        MetricsLog(attempt_in(tmp_path), tensorboard=True).begin_after(0)
     assert "pip install tensorboard" in str(caught.value)
 
 
 def test_speed_and_remaining_time_follow_the_clock(tmp_path: Path) -> None:
     now = 1000.0
     cadence = Cadence(num_samples=320, global_batch=32, total_steps=100, evaluations_per_epoch=1.0)
-    progress = Progress(RunPaths(tmp_path), cadence, 2, unguarded, clock=lambda: now)
+    progress = Progress(attempt_in(tmp_path, number=2), cadence, clock=lambda: now)
     progress.begin_after(20)
     for step in range(21, 61):
         now += 0.25

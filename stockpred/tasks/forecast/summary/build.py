@@ -1,46 +1,59 @@
-"""Put runs of task forecast side by side: a table for the terminal, a CSV and a page."""
+"""The forecast task's part of a summary: each asset's models beside persistence, drift and always-up."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import math
 from pathlib import Path
 
-from hpc.base import records
-from hpc.base.errors import ExitCode
-from stockpred.tasks.forecast.summary import entries, terminal, web, words
-from stockpred.tasks.forecast.summary.gather import gather
+from stockpred.report.runfiles import RunFiles
+from stockpred.report.summary.gather import Gathered, Reader
+from stockpred.report.summary.task_part import TaskPart, TaskSummary
+from stockpred.tasks.forecast import results as results_file
+from stockpred.tasks.forecast.report import read_predictions
+from stockpred.tasks.forecast.results import ForecastResults
+from stockpred.tasks.forecast.summary import entries, headline, page, terminal
+
+_SAME = 1e-9
+"""Relative difference of persistence's errors up to which two runs were scored on the same bars."""
 
 
-@dataclass(frozen=True)
-class Summary:
-    """What is to be printed, and how the command ends."""
-
-    text: str
-    exit_code: ExitCode
-
-
-def summarise(run_dirs: Sequence[Path], prefix: Path) -> Summary:
-    """Write ``PREFIX.csv`` and ``PREFIX.html``, unless no run has results.
-
-    Raises UserError for runs of another task and for a file that cannot be written.
-    """
-    gathered = gather(run_dirs)
-    if not gathered.assets:
-        return Summary("\n".join((*gathered.notes, "there is nothing to summarise")), ExitCode.FAILED)
-    rows = entries.of(gathered.assets)
-    csv, html = (prefix.with_name(f"{prefix.name}.{ending}") for ending in ("csv", "html"))
-    _write(csv, entries.to_csv(rows))
-    _write(html, web.render(gathered, rows, html.resolve().parent))
-    synthetic = [run.results.symbol for asset in gathered.assets for run in asset.runs if run.is_synthetic]
-    alarm = f"synthetic bars: {', '.join(dict.fromkeys(synthetic))}" if synthetic else None
-    told = terminal.plain(words.verdict(gathered, rows).headline)
-    cautions = [terminal.plain(caution) for caution in words.cautions(rows)]
-    parts = (alarm, *gathered.notes, told, *cautions, "", terminal.table(rows), "", str(csv), str(html))
-    return Summary("\n".join(part for part in parts if part is not None), ExitCode.OK)
+def summarise(gathered: Gathered[ForecastResults], folder: Path) -> TaskSummary:
+    """Return the summary of runs; links to reports are relative to ``folder``."""
+    rows = entries.of(gathered)
+    return TaskSummary(
+        headline=headline.headline(gathered, rows),
+        cautions=tuple(headline.cautions(rows)),
+        table=terminal.table(rows),
+        csv=entries.to_csv(rows),
+        tiles=tuple(page.tiles(rows)),
+        sections=page.sections(gathered, rows, folder),
+    )
 
 
-def _write(path: Path, content: str) -> None:
-    fix = "make room or give permission there, or choose another place with --out"
-    with records.writing(path, fix=fix, exit_code=ExitCode.FAILED):
-        records.write_text(path, content)
+def _asset(files: RunFiles, results: ForecastResults | None) -> str:
+    return results.symbol if results else files.setting("data", "symbol") or "unknown asset"
+
+
+def _same_bars(one: ForecastResults, other: ForecastResults) -> bool:
+    """Say whether persistence, which knows nothing but the bars, did the same in both."""
+    if _period(one) != _period(other):
+        return False
+    first, second = one.rival("persistence"), other.rival("persistence")
+    pairs = ((first.mse_price, second.mse_price), (first.mae_price, second.mae_price))
+    return all(a is not None and b is not None and math.isclose(a, b, rel_tol=_SAME) for a, b in pairs)
+
+
+def _period(results: ForecastResults) -> tuple[int, str, str]:
+    return results.num_bars, results.first_time, results.last_time
+
+
+PART = TaskPart(
+    Reader(
+        results=results_file.read,
+        predictions=read_predictions,
+        subject=_asset,
+        same_bars=_same_bars,
+        column_settings=("data.symbol",),
+    ),
+    summarise,
+)

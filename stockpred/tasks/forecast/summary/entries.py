@@ -1,19 +1,19 @@
-"""The rows of a summary: each asset's models, then persistence, then always-up."""
+"""The rows of a forecast summary: each asset's models, then persistence, drift and always-up."""
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from stockpred import metrics
-from stockpred.tasks.forecast.results import UNDECIDED, RegressionResults, Scores
-from stockpred.tasks.forecast.summary.gather import Asset, TestedRun
+from stockpred.report.summary import correction
+from stockpred.report.summary.correction import LEVEL, corrected_p_values
+from stockpred.report.summary.gather import Gathered, TestedRun
+from stockpred.report.summary.task_part import CsvTable
+from stockpred.score.metrics import Estimate
+from stockpred.tasks.forecast.results import UNDECIDED, ForecastResults, ForecastScores
 
-RIVALS = ("persistence", "drift", "always_up")
-LEVEL = 0.05
-COLUMNS = (
+_RIVALS = ("persistence", "drift", "always_up")
+_COLUMNS = (
     *("symbol", "forecaster", "settings", "run_id", "num_bars", "first_time", "last_time"),
     *("mse_price", "mae_price", "r2_price", "mse_return", "mae_return", "r2_return"),
     *("skill", "skill_low", "skill_high", "dm_p", "direction", "direction_low", "direction_high"),
@@ -28,9 +28,9 @@ class Entry:
     bars, those too that newer ones have replaced; None where nothing could be compared.
     """
 
-    results: RegressionResults
-    scores: Scores
-    run: TestedRun | None
+    results: ForecastResults
+    scores: ForecastScores
+    run: TestedRun[ForecastResults] | None
     holm_p: float | None = None
 
     @property
@@ -46,49 +46,41 @@ class Entry:
         return f"{self.results.symbol} {self.label}"
 
     @property
-    def verdict(self) -> str:
+    def corrected_skill(self) -> str:
         """Return BETTER or WORSE where the model's interval says so and Holm's correction leaves it."""
         stands = self.holm_p is not None and self.holm_p < LEVEL
         return self.scores.skill_in_words if stands else UNDECIDED
 
 
-def of(assets: Sequence[Asset]) -> tuple[Entry, ...]:
+def of(gathered: Gathered[ForecastResults]) -> tuple[Entry, ...]:
     """Return all rows, asset by asset."""
-    holm = _holm(compared(assets))
+    holm = corrected_p_values(compared(gathered), _versus_persistence)
     rows: list[Entry] = []
-    for asset in assets:
+    for asset in gathered.subjects:
         rows += [Entry(run.results, run.results.model, run, holm.get(run.paths.root)) for run in asset.runs]
         newest = asset.newest.results
-        rows += [Entry(newest, newest.rival(name), None) for name in RIVALS]
+        rows += [Entry(newest, newest.rival(name), None) for name in _RIVALS]
     return tuple(rows)
 
 
-def compared(assets: Sequence[Asset]) -> tuple[TestedRun, ...]:
+def compared(gathered: Gathered[ForecastResults]) -> tuple[TestedRun[ForecastResults], ...]:
     """Return every run that was tested against persistence, those too that newer ones have replaced."""
-    runs = [run for asset in assets for run in (*asset.runs, *asset.older)]
-    return tuple(run for run in runs if run.results.model.versus_persistence is not None)
+    return correction.compared(gathered, _versus_persistence)
 
 
-def _holm(runs: Sequence[TestedRun]) -> dict[object, float]:
-    """Return the corrected p value of each run that was compared with persistence at all."""
-    found = [(run.paths.root, run.results.model.versus_persistence) for run in runs]
-    p_values = {root: versus.p_value for root, versus in found if versus is not None}
-    return dict(zip(p_values, metrics.holm(tuple(p_values.values())), strict=True))
+def _versus_persistence(results: ForecastResults) -> Estimate | None:
+    return results.model.versus_persistence
 
 
-def to_csv(entries: Sequence[Entry]) -> str:
-    """Return one line per row in full precision; what a forecaster does not say is empty."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    writer.writerows(_cells(entry) for entry in entries)
-    return text.getvalue()
+def to_csv(entries: Sequence[Entry]) -> CsvTable:
+    """Return a row for each entry in full precision."""
+    return CsvTable(_COLUMNS, tuple(_cells(entry) for entry in entries))
 
 
-def _cells(entry: Entry) -> list[object]:
+def _cells(entry: Entry) -> tuple[object, ...]:
     results, scores = entry.results, entry.scores
     interval, versus, direction = scores.skill_interval, scores.versus_persistence, scores.direction
-    return [
+    return (
         results.symbol,
         scores.name,
         " ".join(entry.run.settings) if entry.run else None,
@@ -106,4 +98,4 @@ def _cells(entry: Entry) -> list[object]:
         *((interval.low, interval.high) if interval else (None, None)),
         versus.p_value if versus else None,
         *((direction.share, direction.low, direction.high) if direction else (None, None, None)),
-    ]
+    )

@@ -14,14 +14,12 @@ import pytest
 
 from hpc.base import records
 from hpc.base.errors import UserError
-from hpc.plan import preflight
 from hpc.run.paths import RunPaths
 from stockpred.config.next_token import NextTokenExperiment
 from stockpred.data import bars as bar_table
 from stockpred.data import quality, store, universe
 from stockpred.data.bars import SourceBars
 from stockpred.data.export import export_npz
-from stockpred.data.formats import tables
 from stockpred.data.sources import files
 from stockpred.tasks.next_token import prepare
 
@@ -284,10 +282,6 @@ def test_an_npz_of_something_else_is_left_aside(load: Callable[..., SourceBars])
     aside = {Path(path).name: why for path, why in loaded.origin["left_aside"].items()}
     assert "it has no time, close" in aside["weights.npz"]
     assert "damaged" in aside["cut.npz"]
-
-
-def test_the_checks_before_a_submit_know_the_endings_that_are_read() -> None:
-    assert set(preflight.BAR_FILES) == set(tables.ENDINGS)
 
 
 def _export(load_from: Path, assets: Path, out: Path) -> SourceBars:

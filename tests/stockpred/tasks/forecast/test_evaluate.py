@@ -13,14 +13,14 @@ from scipy import stats
 
 from hpc.base.errors import UserError
 from hpc.run.paths import RunPaths
-from stockpred import metrics
-from stockpred.results.evaluated import Evaluated
+from stockpred.score import metrics
+from stockpred.score.metrics import EvaluatedModel
 from stockpred.tasks.forecast import results as results
 from stockpred.tasks.forecast.evaluate import Forecasts, evaluate_test, score
-from stockpred.tasks.forecast.results import BETTER, UNDECIDED, WORSE, Scores
+from stockpred.tasks.forecast.results import BETTER, UNDECIDED, WORSE, ForecastScores
 
 DAY_NS = 86_400_000_000_000
-MLP = Evaluated("mlp", 8449, 40)
+MLP = EvaluatedModel("mlp", 8449, 40)
 BY_HAND = Forecasts(
     symbol="XYZ",
     category="us_equity",
@@ -237,7 +237,7 @@ def test_bars_within_a_day_count_as_one_group() -> None:
 
 
 def test_a_row_says_nothing_by_none_and_not_by_a_number() -> None:
-    row: Scores = score(BY_HAND, drift=0.0, evaluated=MLP).rival("always_up")
+    row: ForecastScores = score(BY_HAND, drift=0.0, evaluated=MLP).rival("always_up")
     assert [name for name, value in vars(row).items() if value is not None] == ["name", "label", "direction"]
 
 

@@ -14,15 +14,12 @@ import pytest
 
 from hpc.base import records
 from hpc.run.paths import RunPaths
-from stockpred.metrics import Estimate
 from stockpred.report.build import build_report
 from stockpred.report.format import signed
-from stockpred.results.evaluated import Evaluated
-from stockpred.tasks.forecast import figures
-from stockpred.tasks.forecast import report as chapter
+from stockpred.score.metrics import Estimate, EvaluatedModel
+from stockpred.tasks.forecast import figures, report
 from stockpred.tasks.forecast.evaluate import Forecasts, evaluate_test
-from stockpred.tasks.forecast.report_verdict import verdict
-from stockpred.tasks.forecast.results import RegressionResults
+from stockpred.tasks.forecast.results import ForecastResults
 
 DAY_NS = 86_400_000_000_000
 NORM_STATS = {
@@ -51,7 +48,7 @@ def paths(tmp_path: Path) -> RunPaths:
 
 def fill(
     paths: RunPaths, share: float = 0.0, num_bars: int = 374, symbol: str = "^GSPC", noise: float = 0.0
-) -> RegressionResults:
+) -> ForecastResults:
     """Write what a finished run leaves behind, whose forecasts know this share of each return."""
     rng = np.random.default_rng(0)
     returns = 0.02 * rng.standard_normal(num_bars)
@@ -63,7 +60,7 @@ def fill(
         Forecasts(symbol, "index", time, previous, close, forecast),
         drift=0.00132,
         paths=paths,
-        evaluated=Evaluated("mlp", 8449, 40),
+        evaluated=EvaluatedModel("mlp", 8449, 40),
     )
     paths.config.write_text("task: {name: forecast}\n")
     records.write_json(paths.norm_stats, NORM_STATS)
@@ -85,7 +82,7 @@ def test_the_headline_says_in_one_sentence_that_there_is_no_skill_and_how_sure_t
     interval = found.model.skill_interval
     assert interval is not None
     assert found.model.skill is not None
-    said = verdict(found, is_synthetic=False).headline.replace("\u00a0", " ").replace("\u2212", "-")
+    said = report.headline(found, is_synthetic=False).text.replace("\u00a0", " ").replace("\u2212", "-")
     assert said == (
         "On 374 test days of ^GSPC, mlp with 8.4k parameters has no skill against the last close that can be "
         f"told from zero: skill {100 * found.model.skill:.2f} % (95 % interval {100 * interval.low:.2f} to "
@@ -107,8 +104,8 @@ def test_the_verdict_follows_the_interval(
     found = fill(paths)
     skill = (low + high) / 2
     model = replace(found.model, skill=skill, skill_interval=Estimate(skill, 0.01, low, high, 0.5, 374))
-    said = verdict(replace(found, model=model), is_synthetic=False)
-    assert said.headline.startswith(f"On 374 test days of ^GSPC, mlp with 8.4k parameters {told}: skill ")
+    said = report.headline(replace(found, model=model), is_synthetic=False)
+    assert said.text.startswith(f"On 374 test days of ^GSPC, mlp with 8.4k parameters {told}: skill ")
     assert said.is_good == is_good
 
 
@@ -169,11 +166,11 @@ def test_synthetic_bars_are_said_in_the_headline(paths: RunPaths) -> None:
     assert "On 374 synthetic test days of ^GSPC" in words(paths)
 
 
-def test_results_of_a_learner_without_a_chapter_are_left_out_with_a_note(paths: RunPaths) -> None:
+def test_results_of_a_task_that_does_not_exist_are_left_out_with_a_note(paths: RunPaths) -> None:
     fill(paths)
     paths.config.write_text("task: {name: sorcery}\n")
     told = words(paths)
-    assert "Left out: test_results.json, of a learner 'sorcery': there is no chapter for it." in told
+    assert "Left out: test_results.json, because there is no task 'sorcery'." in told
     assert "no verdict yet" in told
 
 
@@ -190,8 +187,8 @@ def styles(svg: str) -> list[str]:
 
 def test_forecast_and_close_are_two_marks_of_different_colour_and_width(paths: RunPaths) -> None:
     found = fill(paths, share=0.0)
-    predictions = chapter.read_predictions(paths.predictions)
-    svg = chapter.picture(found, predictions, title="X", caption="").svg
+    predictions = report.read_predictions(paths.predictions)
+    svg = report.picture(found, predictions, title="X", caption="").svg
     broad = [mark for mark in styles(svg) if figures.BAND in mark and "stroke-width: 4" in mark]
     thin = [mark for mark in styles(svg) if figures.INK in mark and "stroke-width: 0.9" in mark]
     assert styles(svg).index(broad[0]) < styles(svg).index(thin[0])

@@ -8,23 +8,22 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from stockpred.metrics import Estimate, Proportion
-from stockpred.results.evaluated import Evaluated
+from stockpred.score.metrics import Estimate, EvaluatedModel, Proportion
 from stockpred.tasks.forecast import results as results
-from stockpred.tasks.forecast.results import RegressionResults, Scores
+from stockpred.tasks.forecast.results import ForecastResults, ForecastScores
 
 NOTHING = (None,) * 11
 
 
-def example() -> RegressionResults:
+def example() -> ForecastResults:
     interval = Estimate(-0.01, 0.005, -0.02, 0.0, 0.05, 374)
-    row = Scores(
+    row = ForecastScores(
         "mlp", "mlp", 5.7, 1.8, 0.98, 2e-4, 0.01, -0.02, -0.01, interval, interval, -0.01, interval,
         Proportion(0.5, 0.45, 0.55, 373),
     )  # fmt: skip
-    up = Scores("always_up", "always-up", *NOTHING, Proportion(0.54, 0.49, 0.59, 373))
-    return RegressionResults(
-        Evaluated("mlp", 8449, 40),
+    up = ForecastScores("always_up", "always-up", *NOTHING, Proportion(0.54, 0.49, 0.59, 373))
+    return ForecastResults(
+        EvaluatedModel("mlp", 8449, 40),
         "AAPL",
         "us_equity",
         374,

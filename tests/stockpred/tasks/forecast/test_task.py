@@ -150,9 +150,9 @@ def new_task(root: Path, *settings: str) -> ForecastTask:
 def test_a_task_begins_as_a_constant_forecast_of_every_test_day(
     in_workspace: Path, inputs: str, symbol: str, name: str, num_parameters: int
 ) -> None:
-    task = new_task(in_workspace, f"data.symbol={symbol}", f"series.inputs={inputs}", f"model.name={name}")
-    assert task.num_parameters == task.count_parameters(task.experiment) == num_parameters
-    found, series = task.forecasts("test", CPU), task.series
+    own = new_task(in_workspace, f"data.symbol={symbol}", f"series.inputs={inputs}", f"model.name={name}")
+    assert own.num_parameters == task.count_parameters(own.experiment) == num_parameters
+    found, series = own.forecasts("test", CPU), own.series
     bounds = series.splits["test"]
     is_test = (series.time >= bounds.score_start) & (series.time <= bounds.score_end)
     np.testing.assert_array_equal(found.time, series.time[is_test])
@@ -160,8 +160,8 @@ def test_a_task_begins_as_a_constant_forecast_of_every_test_day(
     np.testing.assert_array_equal(found.previous_close, series.close[np.flatnonzero(is_test) - 1])
     expected = found.previous_close if inputs == "changes" else np.full(is_test.sum(), series.target_mean)
     np.testing.assert_allclose(found.forecast, expected, rtol=1e-12)
-    size = {10689: "10.7k", 5569: "5.6k", 41: "41"}[num_parameters]
-    assert task.describe().startswith(f"{name} with {size} parameters for {symbol}; ")
+    size = {10689: "11k", 5569: "5.6k", 41: "41"}[num_parameters]
+    assert own.describe().startswith(f"{name} with {size} parameters for {symbol}; ")
 
 
 def test_weights_depend_on_the_seed_alone(in_workspace: Path) -> None:
@@ -198,10 +198,9 @@ def test_the_test_writes_its_results_and_tells_each_row(in_workspace: Path) -> N
 RANK = """
 import os, sys
 from pathlib import Path
+from hpc.run.attempt import Attempt
 from hpc.run.jobenv import JobEnv
-from hpc.run.history import Ledger
 from hpc.run.paths import RunPaths
-from hpc.run.stop import Stop
 from stockpred.config import schema
 from stockpred.tasks.forecast import task as forecast
 from stockpred.train import core, distributed
@@ -212,10 +211,9 @@ if env.is_main:
     forecast.prepare(experiment, paths)
 with distributed.joined(env, paths, experiment.training) as group:
     task = forecast.task(experiment, paths)
-    stop = Stop(deadline=None, wish_file=None, attempt=1)
     core.train(
-        learner=task.learner, stream=task.stream, settings=experiment.training, group=group, paths=paths,
-        stop=stop, ledger=Ledger(paths.events),
+        learner=task.learner, stream=task.stream, settings=experiment.training, group=group,
+        attempt=Attempt.join(paths, env),
     )
 os._exit(0)
 """

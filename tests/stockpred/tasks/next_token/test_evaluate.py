@@ -13,17 +13,17 @@ import torch
 
 from hpc.base.errors import UserError
 from hpc.run.paths import RunPaths
-from stockpred.results.evaluated import Evaluated
+from stockpred.score.metrics import EvaluatedModel
 from stockpred.tasks.next_token import baselines
 from stockpred.tasks.next_token import evaluate as evaluate
 from stockpred.tasks.next_token import results as results
 from stockpred.tasks.next_token.dataset import TokenDataset
-from stockpred.tasks.next_token.results import TestResults
+from stockpred.tasks.next_token.results import NextTokenResults
 from stockpred.train.checkpoint import Guard, unguarded
 from stockpred.train.learner import Batch
 
 MakeMarket = Callable[..., TokenDataset]
-EVALUATED = Evaluated("market_gpt", 1234, 50)
+EVALUATED = EvaluatedModel("market_gpt", 1234, 50)
 
 
 def unigram_scorer(market: TokenDataset) -> Callable[[Batch], torch.Tensor]:
@@ -45,7 +45,7 @@ def run(
     batch_size: int = 4,
     stride: int = 6,
     guard: Guard = unguarded,
-) -> TestResults:
+) -> NextTokenResults:
     return evaluate.evaluate_test(
         market,
         scorer,

@@ -9,15 +9,21 @@ import pytest
 
 from hpc.run.history import Ledger
 from hpc.run.paths import RunPaths
+from stockpred.report.summary.build import summarise
 from stockpred.tasks.forecast import results as results_file
 from stockpred.tasks.forecast.summary import entries
-from stockpred.tasks.forecast.summary.build import summarise
-from stockpred.tasks.forecast.summary.gather import gather
-from tests.stockpred.tasks.forecast.summary.written import page_of, rows_of, text_of, write_plan, write_run
+from tests.stockpred.tasks.forecast.summary.written import (
+    gathered,
+    page_of,
+    rows_of,
+    text_of,
+    write_plan,
+    write_run,
+)
 
 
 def labels(runs: list[Path]) -> list[str]:
-    return [entry.label for entry in entries.of(gather(runs).assets) if entry.is_model]
+    return [entry.label for entry in entries.of(gathered(runs)) if entry.is_model]
 
 
 def test_runs_with_other_settings_have_rows_of_their_own(tmp_path: Path) -> None:
@@ -38,7 +44,7 @@ def test_runs_with_other_settings_have_rows_of_their_own(tmp_path: Path) -> None
 
 NO_MATTER = [
     *("data.symbol=A", "data.dir=/x", "array.key=data.symbol", "array.values=[A]", "resources.gpus=2"),
-    *("retry.max_attempts=3", "model.name=mlp", "training.min_step_s=0.1", "training.num_workers=2"),
+    *("retry.max_attempts=3", "model.name=mlp", "training.checkpoint_every_s=1", "training.num_workers=2"),
     "training.checkpoint_every_s=5",
 ]
 
@@ -70,7 +76,7 @@ def test_a_damaged_plan_means_no_settings(tmp_path: Path, content: bytes) -> Non
 def test_the_correction_counts_the_tests_of_runs_that_newer_ones_replaced(tmp_path: Path) -> None:
     once = write_run(tmp_path, "AAPL", run_id="new", share=0.2, written=9_000)
     older = [write_run(tmp_path, "AAPL", run_id=f"old{at}", share=0.2, written=1_000 + at) for at in range(3)]
-    (alone, *_), (among_four, *_) = (entries.of(gather(runs).assets) for runs in ([once], [once, *older]))
+    (alone, *_), (among_four, *_) = (entries.of(gathered(runs)) for runs in ([once], [once, *older]))
     summarise([once, *older], tmp_path / "four")
     assert among_four.run is not None
     assert among_four.run.paths.run_id == "new"
@@ -85,7 +91,7 @@ def test_the_correction_counts_the_tests_of_runs_that_newer_ones_replaced(tmp_pa
 def test_the_correction_does_not_count_runs_that_were_scored_on_other_bars(tmp_path: Path) -> None:
     new = write_run(tmp_path, "A", run_id="new", share=0.001, written=2_000)
     other = write_run(tmp_path, "A", run_id="other", num_bars=250, written=1_000)
-    rows = entries.of(gather([new, other]).assets)
+    rows = entries.of(gathered([new, other]))
     versus = results_file.read(RunPaths(new).test_results).model.versus_persistence
     assert versus is not None
     assert rows[0].holm_p == versus.p_value
@@ -207,7 +213,7 @@ def test_a_run_is_counted_once_however_many_of_its_files_are_damaged(tmp_path: P
 def test_the_correction_is_that_of_holm_as_written_out_by_hand(tmp_path: Path) -> None:
     """Sort, multiply by the number of tests left, never let a later one fall below an earlier one."""
     runs = [write_run(tmp_path, symbol, model=model) for symbol in "ABC" for model in ("mlp", "lstm")]
-    rows = [row for row in entries.of(gather(runs).assets) if row.is_model]
+    rows = [row for row in entries.of(gathered(runs)) if row.is_model]
     versus = [row.scores.versus_persistence for row in rows]
     raw = sorted(estimate.p_value for estimate in versus if estimate is not None)
     assert len(raw) == 6

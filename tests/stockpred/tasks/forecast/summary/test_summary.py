@@ -14,14 +14,13 @@ import pytest
 from hpc.base import records
 from hpc.base.errors import ExitCode, UserError
 from hpc.run.paths import RunPaths
-from stockpred.metrics import Estimate
 from stockpred.report.build import build_report
+from stockpred.report.summary.build import summarise
+from stockpred.score.metrics import Estimate
 from stockpred.tasks.forecast import results as results_file
 from stockpred.tasks.forecast.results import BETTER, UNDECIDED, WORSE
 from stockpred.tasks.forecast.summary import entries
-from stockpred.tasks.forecast.summary.build import summarise
-from stockpred.tasks.forecast.summary.gather import gather
-from tests.stockpred.tasks.forecast.summary.written import page_of, rows_of, text_of, write_run
+from tests.stockpred.tasks.forecast.summary.written import gathered, page_of, rows_of, text_of, write_run
 
 COLUMNS = [
     *("symbol", "forecaster", "settings", "run_id", "num_bars", "first_time", "last_time"),
@@ -92,7 +91,7 @@ def test_bars_of_the_same_dates_but_other_prices_are_other_bars(tmp_path: Path) 
     ]
     results_file.write(RunPaths(old).test_results, replace(found, rivals=tuple(rivals)))
     os.utime(RunPaths(old).test_results, (1_000, 1_000))
-    assert [asset.runs[0].paths.root for asset in gather([old, new]).assets] == [new]
+    assert [asset.runs[0].paths.root for asset in gathered([old, new]).subjects] == [new]
 
 
 def test_a_run_without_results_is_named_and_costs_nothing_while_another_has_some(tmp_path: Path) -> None:
@@ -121,7 +120,7 @@ def test_damaged_results_are_named(tmp_path: Path) -> None:
     assert "left out: test_results.json, which is damaged or of another version" in told
 
 
-def test_runs_of_another_learner_are_one_error_that_names_all_of_them(tmp_path: Path) -> None:
+def test_runs_of_another_task_are_one_error_that_names_all_of_them(tmp_path: Path) -> None:
     runs = [write_run(tmp_path, symbol) for symbol in ("A", "B", "C")]
     for run in runs[1:]:
         RunPaths(run).config.write_text("task: {name: next_token}\n")
@@ -149,9 +148,9 @@ def test_one_lucky_model_among_eight_is_no_skill(tmp_path: Path) -> None:
     for run in runs:
         decided(run, 0.02, 0.9)
     decided(runs[2], 0.02, 0.03)
-    assert entries.of(gather([runs[2]]).assets)[0].verdict == BETTER
-    rows = entries.of(gather(runs).assets)
-    assert {row.verdict for row in rows} == {UNDECIDED}
+    assert entries.of(gathered([runs[2]]))[0].corrected_skill == BETTER
+    rows = entries.of(gathered(runs))
+    assert {row.corrected_skill for row in rows} == {UNDECIDED}
     told = summarise(runs, tmp_path / "sum").text
     assert told.startswith("None of 8 models has skill against the last close")
     assert "C mlp alone would look better (skill 2.00 %), but its corrected p value is 0.240." in told
@@ -165,7 +164,7 @@ def test_a_model_that_holds_after_the_correction_is_named_as_plainly_as_one_that
     decided(runs[0], 0.02, 0.001)
     decided(runs[1], 0.02, 0.7)
     decided(runs[2], -0.04, 0.01)
-    assert [row.verdict for row in entries.of(gather(runs).assets) if row.is_model] == [
+    assert [row.corrected_skill for row in entries.of(gathered(runs)) if row.is_model] == [
         BETTER,
         UNDECIDED,
         WORSE,

@@ -5,14 +5,19 @@ from __future__ import annotations
 import csv
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from hpc.base import records
 from hpc.run.paths import RunPaths
-from stockpred.results.evaluated import Evaluated
+from stockpred.report.summary import gather
+from stockpred.report.summary.gather import Gathered
+from stockpred.score.metrics import EvaluatedModel
 from stockpred.tasks.forecast.evaluate import Forecasts, evaluate_test
+from stockpred.tasks.forecast.results import ForecastResults
+from stockpred.tasks.forecast.summary.build import PART
 
 DAY_NS = 86_400_000_000_000
 
@@ -41,11 +46,15 @@ def write_run(
         Forecasts(symbol, "us_equity", time, previous, close, forecast),
         drift=0.001,
         paths=paths,
-        evaluated=Evaluated(model, 8449, 40),
+        evaluated=EvaluatedModel(model, 8449, 40),
     )
     os.utime(paths.test_results, (written, written))
     paths.config.write_text(f"task: {{name: forecast}}\ndata: {{symbol: {symbol}}}\n")
     return paths.root
+
+
+def gathered(run_dirs: Sequence[Path]) -> Gathered[ForecastResults]:
+    return gather.gather(gather.read(run_dirs), PART.reader)
 
 
 def rows_of(prefix: Path) -> list[dict[str, str]]:

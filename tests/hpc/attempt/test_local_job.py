@@ -29,7 +29,7 @@ from hpc.run.stop import Stop
 env, paths = JobEnv.read(), RunPaths(Path(sys.argv[1]))
 ledger = Ledger(paths.events)
 quick = {"margin_s": 0.2, "check_every_s": 0.05}
-stop = Stop(deadline=env.deadline, wish_file=paths.stop_wish, attempt=env.attempt, **quick)
+stop = Stop(deadline=env.deadline, request_file=paths.stop_request, attempt=env.attempt, **quick)
 stop.listen()
 print("rank", env.rank, "of", env.world_size, "attempt", env.attempt, flush=True)
 def commit(step):

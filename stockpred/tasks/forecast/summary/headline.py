@@ -1,28 +1,29 @@
-"""What the runs show together, in plain sentences: pure text from rows."""
+"""What forecast runs show together, in sentences."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
 from hpc.base import text
-from stockpred.report.elements import Verdict
-from stockpred.report.format import chance, signed
-from stockpred.tasks.forecast.results import BETTER, WORSE, RegressionResults
+from stockpred.report.elements import Headline
+from stockpred.report.format import p_value, percent, signed
+from stockpred.report.summary.correction import explanation
+from stockpred.report.summary.gather import Gathered, SubjectRuns
+from stockpred.tasks.forecast.results import BETTER, WORSE, ForecastResults
 from stockpred.tasks.forecast.summary.entries import Entry, compared
-from stockpred.tasks.forecast.summary.gather import Asset, Gathered
 
-MOST_NAMED = 4
+_MOST_NAMED = 4
 
 
-def verdict(gathered: Gathered, entries: Sequence[Entry]) -> Verdict:
+def headline(gathered: Gathered[ForecastResults], entries: Sequence[Entry]) -> Headline:
     """Say how many models have skill once it is allowed for that many were looked at."""
     models = [entry for entry in entries if entry.is_model]
-    better = [entry for entry in models if entry.verdict == BETTER]
-    worse = [entry for entry in models if entry.verdict == WORSE]
-    num_tests = len(compared(gathered.assets))
+    better = [entry for entry in models if entry.corrected_skill == BETTER]
+    worse = [entry for entry in models if entry.corrected_skill == WORSE]
+    num_tests = len(compared(gathered))
     drift = _about_drift(gathered)
-    details = (*_about_chance(models, num_tests), *drift, *_about_bars(models), *_about_r2(models))
-    return Verdict(f"{_claim(models, better)}{_but_worse(worse)}.", details, bool(better))
+    details = (*explanation(num_tests), *cautions(models), *drift, *_about_bars(models), *_about_r2(models))
+    return Headline(f"{_claim(models, better)}{_but_worse(worse)}.", details, bool(better))
 
 
 def _claim(models: Sequence[Entry], better: Sequence[Entry]) -> str:
@@ -42,55 +43,44 @@ def _but_worse(worse: Sequence[Entry]) -> str:
 
 def _named(entries: Sequence[Entry]) -> str:
     """Name a few models with their skill."""
-    shown = [f"{entry.name} by {_skill(entry)}\u00a0%" for entry in entries[:MOST_NAMED]]
+    shown = [f"{entry.name} by {_skill(entry)}\u00a0%" for entry in entries[:_MOST_NAMED]]
     more = len(entries) - len(shown)
     return ", ".join(shown) + (f" and {more} more" if more else "")
 
 
 def _skill(entry: Entry) -> str:
-    return signed(100 * abs(entry.scores.skill or 0.0), 2)
+    return percent(abs(entry.scores.skill or 0.0), 2)
 
 
 def _s(entries: Sequence[Entry]) -> str:
     return "s" if len(entries) == 1 else ""
 
 
-def _about_drift(gathered: Gathered) -> Iterator[str]:
+def _about_drift(gathered: Gathered[ForecastResults]) -> Iterator[str]:
     """Say on how many assets the mean return of training alone does at least as well as the best model."""
-    number = sum(map(_drift_is_as_good, gathered.assets))
+    number = sum(map(_drift_is_as_good, gathered.subjects))
     yield (
-        f"On {number or 'none'} of {text.count(len(gathered.assets), 'asset')} drift alone, which adds the "
+        f"On {number or 'none'} of {text.count(len(gathered.subjects), 'asset')} drift alone, which adds the "
         "mean return of training to the last close, does at least as well as the best model, by MSE."
     )
 
 
-def _drift_is_as_good(asset: Asset) -> bool:
+def _drift_is_as_good(asset: SubjectRuns[ForecastResults]) -> bool:
     drift = asset.newest.results.rival("drift").mse_price
     errors = [run.results.model.mse_price for run in asset.runs]
     known = [error for error in errors if error is not None]
     return drift is not None and bool(known) and drift <= min(known)
 
 
-def _about_chance(models: Sequence[Entry], number: int) -> Iterator[str]:
-    if number > 1:
-        yield (
-            f"Among {number} tested models one may shine by luck. So a model counts only where its "
-            "Diebold-Mariano p value stays below 0.05 after Holm's correction: the smallest is multiplied "
-            f"by {number}, the next by {number - 1}, and so on. Then even one false claim has a chance of at "
-            "most 5\u00a0%."
-        )
-    yield from cautions(models)
-
-
 def cautions(entries: Sequence[Entry]) -> Iterator[str]:
     """Name the models whose own interval claims more than the correction leaves."""
     for entry in entries:
-        if entry.holm_p is not None and entry.verdict != entry.scores.skill_in_words:
+        if entry.holm_p is not None and entry.corrected_skill != entry.scores.skill_in_words:
             scores = entry.scores
-            skill = signed(100 * (scores.skill or 0.0), 2)
+            skill = percent(scores.skill or 0.0, 2)
             yield (
                 f"{entry.name} alone would look {scores.skill_in_words} (skill {skill}\u00a0%), but its "
-                f"corrected p value is {chance(entry.holm_p)}."
+                f"corrected p value is {p_value(entry.holm_p)}."
             )
 
 
@@ -100,7 +90,7 @@ def _about_bars(models: Sequence[Entry]) -> Iterator[str]:
     yield f"Each run was scored once on {period}, which neither training nor selection has seen."
 
 
-def _period(results: RegressionResults) -> str:
+def _period(results: ForecastResults) -> str:
     return f"{results.num_bars:,} {results.bars} from {results.first_time} to {results.last_time}"
 
 

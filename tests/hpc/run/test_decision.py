@@ -2,20 +2,20 @@
 
 import pytest
 
-from hpc.attempt.decision import (
+from hpc.base.errors import ExitCode
+from hpc.run.decision import RetryLimits, crash_cause, judge
+from hpc.run.ending import (
     CANCELLED,
     NODE_FAILURE,
     NOTHING,
     PREEMPTED,
     SUPERSEDED,
     TIME_LIMIT,
+    Cause,
     Circumstance,
     Decision,
-    Verdict,
-    crash_cause,
-    judge,
+    Ending,
 )
-from hpc.base.errors import ExitCode
 from hpc.run.history import History, reduce
 
 
@@ -32,47 +32,53 @@ def history(*attempts: tuple[int, int | None], rows: tuple[dict[str, object], ..
     return reduce([*events, *rows])
 
 
-def verdict(
+def ending(
     exit_code: int,
     past: History,
     *,
     seen: Circumstance = NOTHING,
     agreed: str | None = None,
     max_attempts: int | None = None,
-) -> Verdict:
+    starts_again: bool = True,
+) -> Ending:
     return judge(
         exit_code,
         circumstance=seen,
         stop_cause=agreed,
         history=past,
-        max_stalled=2,
-        max_attempts=max_attempts,
+        limits=RetryLimits(2, max_attempts, starts_again),
     )
 
 
 def test_done_needs_both_the_exit_code_and_the_ledger() -> None:
     done = history((0, 10), rows=({"kind": "finished", "attempt": 1},))
 
-    assert verdict(0, done).decision is Decision.FINISHED
-    assert verdict(0, history((0, 10))).decision is not Decision.FINISHED
+    assert ending(0, done).decision is Decision.FINISHED
+    assert ending(0, history((0, 10))).decision is not Decision.FINISHED
 
 
 @pytest.mark.parametrize("cause", ["deadline", "signal", "request"])
 def test_a_saved_stop_continues(cause: str) -> None:
-    answer = verdict(ExitCode.CONTINUE_LATER, history((0, 10)), agreed=cause)
+    answer = ending(ExitCode.CONTINUE_LATER, history((0, 10)), agreed=cause)
 
     assert (answer.cause, answer.decision) == (cause, Decision.CONTINUE)
+
+
+def test_where_nobody_starts_the_next_attempt_a_saved_stop_says_how_to_continue() -> None:
+    answer = ending(ExitCode.CONTINUE_LATER, history((0, 10)), agreed="deadline", starts_again=False)
+
+    assert answer == Ending("deadline", Decision.STOP, "the same command continues it after step 10")
 
 
 def test_a_crash_after_progress_continues_however_often() -> None:
     past = history(*[(step, step + 5) for step in range(0, 100, 5)])
 
-    assert verdict(137, past) == Verdict("killed by SIGKILL", Decision.CONTINUE, "continues after step 100")
+    assert ending(137, past) == Ending("killed by SIGKILL", Decision.CONTINUE, "continues after step 100")
 
 
 def test_the_second_attempt_in_a_row_without_a_new_step_stops_the_run() -> None:
-    first = verdict(1, history((0, 10), (10, None)))
-    second = verdict(1, history((0, 10), (10, None), (10, 10)))
+    first = ending(1, history((0, 10), (10, None)))
+    second = ending(1, history((0, 10), (10, None), (10, 10)))
 
     assert first.decision is Decision.CONTINUE
     assert second.decision is Decision.STOP
@@ -89,7 +95,7 @@ def test_preemptions_without_a_new_step_do_not_count() -> None:
     ]
     past = reduce([*rows, *ends])
 
-    assert verdict(1, past).decision is Decision.CONTINUE
+    assert ending(1, past).decision is Decision.CONTINUE
 
 
 def test_a_persons_new_submit_forgives_what_was_before() -> None:
@@ -114,13 +120,13 @@ def test_a_persons_new_submit_forgives_what_was_before() -> None:
         (PREEMPTED, Decision.CONTINUE, "preempted"),
         (TIME_LIMIT, Decision.CONTINUE, "time limit"),
         (NODE_FAILURE, Decision.CONTINUE, "node failure"),
-        (Circumstance("node failure", is_requeued=True), Decision.LEAVE, "node failure"),
-        (Circumstance("requeued by Slurm", is_requeued=True), Decision.LEAVE, "requeued by Slurm"),
+        (Circumstance(Cause.NODE_FAILURE, is_requeued=True), Decision.LEAVE, "node failure"),
+        (Circumstance(Cause.REQUEUED, is_requeued=True), Decision.LEAVE, "requeued by Slurm"),
         (SUPERSEDED, Decision.LEAVE, "superseded"),
     ],
 )
 def test_what_slurm_did_outweighs_the_exit_code(seen: Circumstance, decision: Decision, cause: str) -> None:
-    answer = verdict(ExitCode.CONTINUE_LATER, history((0, 10)), seen=seen, agreed="signal")
+    answer = ending(ExitCode.CONTINUE_LATER, history((0, 10)), seen=seen, agreed="signal")
 
     assert (answer.decision, answer.cause) == (decision, cause)
 
@@ -128,11 +134,11 @@ def test_what_slurm_did_outweighs_the_exit_code(seen: Circumstance, decision: De
 def test_a_mistake_is_not_repeated_though_a_killed_peer_hides_its_exit_code() -> None:
     told = history((0, None), rows=({"kind": "mistake", "attempt": 1, "text": "no bars"},))
 
-    assert verdict(137, told) == Verdict("mistake", Decision.STOP, "no bars")
+    assert ending(137, told) == Ending("mistake", Decision.STOP, "no bars")
 
 
 def test_the_number_of_attempts_can_be_bounded() -> None:
-    assert verdict(85, history((0, 5), (5, 9)), agreed="deadline", max_attempts=2).decision is Decision.STOP
+    assert ending(85, history((0, 5), (5, 9)), agreed="deadline", max_attempts=2).decision is Decision.STOP
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Proper scores of forecasts and honest intervals around their means.
+"""Proper scores of forecasts, and intervals around their means that allow for dependence.
 
 Axes: M bars, K atoms of a discrete forecast, Q quantile levels. Everything is float64 numpy.
 A forecast of a token is a discrete distribution over the K close returns that the tokens stand for.
@@ -17,8 +17,16 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
-_Z_95 = 1.959963984540054
-_erf = np.vectorize(math.erf, otypes=[np.float64])
+_Z_95 = 1.959963984540054  # scipy.special.ndtri(0.975), without the import
+
+
+@dataclass(frozen=True)
+class EvaluatedModel:
+    """The model that was tested: its name, its size, and the step that validation chose."""
+
+    model: str
+    num_parameters: int
+    best_step: int
 
 
 @dataclass(frozen=True)
@@ -109,7 +117,9 @@ def pit_fixed(weights_K: Floats, support_K: Floats, outcome_M: Floats) -> Floats
 
 
 def normal_cdf(z: Floats) -> Floats:
-    return np.asarray(0.5 * (1.0 + _erf(z / math.sqrt(2.0))))
+    from scipy.special import ndtr  # here and below: only a test needs them, so a start does not pay
+
+    return np.asarray(ndtr(z))
 
 
 def crps_normal(mean: Floats, deviation: Floats, outcome: Floats) -> Floats:
@@ -129,7 +139,7 @@ def coverage(pit_M: Floats, level: float) -> float:
 
 
 def skill(loss: Floats, reference_loss: Floats) -> float | None:
-    """Return 1 - mean(loss) / mean(reference): 0 is no better, 1 perfect; None where nothing can be won."""
+    """Return 1 - mean(loss) / mean(reference): 0 is no better, 1 perfect; None for a reference of no loss."""
     reference = float(np.mean(reference_loss))
     return 1.0 - float(np.mean(loss)) / reference if reference > 0.0 else None
 
@@ -162,18 +172,17 @@ def automatic_lags(num_values: int) -> int:
 
 def long_run_variance(values: Floats, num_lags: int) -> float:
     """Return the Bartlett-weighted variance of Newey and West (1987) of a series around its mean."""
+    from statsmodels.stats.sandwich_covariance import S_hac_simple
+
     centred = values - values.mean()
-    total = float(centred @ centred)
-    for lag in range(1, num_lags + 1):
-        total += 2.0 * (1.0 - lag / (num_lags + 1.0)) * float(centred[lag:] @ centred[:-lag])
-    return total / len(values)
+    return float(S_hac_simple(centred, nlags=num_lags)[0, 0]) / len(values)
 
 
 def mean_by_group(values: Floats, groups: Integers) -> Estimate:
-    """Estimate the mean over all values when those of one group depend on each other, and so do near groups.
+    """Estimate the mean of values that depend on each other within a group and between near groups.
 
     Groups are dates. The mean is a ratio of sums over groups; its error is the Newey-West error of the
-    linearised contributions to that ratio, so that groups of uneven size are weighted as they count.
+    linearised contributions to that ratio, so that groups of uneven size have the weight of their values.
     """
     return _estimate(*_ratio_of_sums(values, np.ones(len(values)), groups))
 
@@ -184,7 +193,7 @@ def skill_interval(loss: Floats, reference_loss: Floats, groups: Integers) -> Es
     With l_g and r_g the sums of both losses over group g of G, and R = sum(l_g) / sum(r_g), the delta method
     makes R's error that of the mean of (l_g - R r_g) / mean(r_g), here by Newey and West; the interval is
     1 - R -+ 1.96 errors and the p value that of no skill. None where the reference loses nothing, and for
-    fewer than two groups, which tell no error.
+    fewer than two groups, from which no error can be estimated.
     """
     if not reference_loss.any() or (groups == groups[0]).all():
         return None
@@ -214,17 +223,14 @@ def diebold_mariano(loss: Floats, reference_loss: Floats, groups: Integers) -> E
 
 
 def holm(p_values: Sequence[float]) -> tuple[float, ...]:
-    """Return p values that allow for all of them being looked at (Holm 1979), in the given order.
+    """Return the p values after the correction of Holm (1979) for multiple tests, in the given order.
 
     The smallest of n is multiplied by n, the next by n - 1, and so on; none falls below the one before it.
     The chance that any true null stays below 5 % is then at most 5 %, however the tests depend on each other.
     """
-    adjusted = [0.0] * len(p_values)
-    highest = 0.0
-    for rank, index in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
-        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[index]))
-        adjusted[index] = highest
-    return tuple(adjusted)
+    from statsmodels.stats.multitest import multipletests
+
+    return tuple(multipletests(p_values, method="holm")[1].tolist()) if p_values else ()
 
 
 def information_coefficient(
@@ -232,8 +238,8 @@ def information_coefficient(
 ) -> Correlation | None:
     """Average the correlation across assets at each time; t by Newey-West; ties share their mean rank.
 
-    Times with fewer than ``min_assets`` assets, or where one side is constant, say nothing and are left out.
-    None where fewer than two times speak, or all say the same.
+    Times with fewer than ``min_assets`` assets, or where one side is constant, have no correlation and are
+    left out. None where fewer than two times are left, or all have the same correlation.
     """
     frame = pd.DataFrame({"time": time, "prediction": prediction, "outcome": outcome})
     grouped = frame.groupby("time", sort=True)
