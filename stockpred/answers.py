@@ -64,7 +64,12 @@ def problems_of(tree: Tree) -> list[Row]:
     misfits = [] if unknown else _misfits(tree)
     if misfits:
         return [_problem(*problem) for problem in misfits]
-    found = [*yamlfile.problems_of(experiment, tree), *unknown, *_unknown_symbol(tree.get("data"))]
+    found = [
+        *yamlfile.problems_of(experiment, tree),
+        *unknown,
+        *([] if unknown else _unknown_in_training(tree)),
+        *_unknown_symbol(tree.get("data")),
+    ]
     return [_problem(*problem) for problem in found]
 
 
@@ -180,6 +185,15 @@ def _sizes(trees: Sequence[Tree]) -> tuple[list[int | None], list[Row]]:
 def _misfits(tree: Tree) -> list[combination.Problem]:
     task, learner, model = (schema.name_in(tree, section) for section in ("task", "learner", "model"))
     return combination.problems(task, learner, model) if task and learner and model else []
+
+
+def _unknown_in_training(tree: Tree) -> list[combination.Problem]:
+    training, learner = tree.get("training"), schema.name_in(tree, "learner")
+    if not isinstance(training, dict) or learner is None:
+        return []
+    optimizers, selection = training.get("optimizers"), training.get("selection")
+    metric = selection.get("metric") if isinstance(selection, dict) else None
+    return combination.unknown_names(learner, optimizers if isinstance(optimizers, dict) else (), metric)
 
 
 def _unknown_name(tree: Tree, key: str, package: str) -> list[combination.Problem]:

@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -96,7 +96,7 @@ def resolve(
     presets = tree.pop("presets", {})
     preset_tree, problems = _preset_layer(case, presets, preset)
     layered = yamlfile.merge(yamlfile.merge(tree, cluster_tree), preset_tree)
-    resolved, override_problems = _with_overrides(layered, overrides)
+    resolved, override_problems = _with_overrides(layered, overrides, _free_sections(root))
     resources, resource_problems = yamlfile.validate(
         Resources, resolved.get("resources", {}), section="resources"
     )
@@ -118,9 +118,9 @@ def errors_of(config: Config, problems: Sequence[Problem]) -> list[UserError]:
     ]
 
 
-def require_key(config: Config, key: str) -> None:
+def require_key(config: Config, key: str, root: Path) -> None:
     """Raise UserError unless some layer of the case states a value for ``key``."""
-    problem = _unknown_key(config.tree, yamlfile.parse_override(f"{key}=1"))
+    problem = _unknown_key(config.tree, yamlfile.parse_override(f"{key}=1"), _free_sections(root))
     if problem:
         raise problem
 
@@ -176,8 +176,13 @@ def _preset_layer(case: str, presets: Tree, preset: str) -> tuple[dict[str, Tree
     return {}, [UserError(f"case {case!r} has no preset {preset!r}", where=yamlfile.COMMAND_LINE, fix=fix)]
 
 
+def _free_sections(root: Path) -> set[str]:
+    base, _ = _loaded(root, BASE)
+    return {key for key in _keys(base) if _at(base, key) == {}}
+
+
 def _with_overrides(
-    tree: dict[str, Tree], overrides: Sequence[str]
+    tree: dict[str, Tree], overrides: Sequence[str], free: Collection[str]
 ) -> tuple[dict[str, Tree], list[UserError]]:
     problems: list[UserError] = []
     for override in overrides:
@@ -186,7 +191,7 @@ def _with_overrides(
         except UserError as error:
             problems.append(error)
             continue
-        problem = _unknown_key(tree, over)
+        problem = _unknown_key(tree, over, free)
         if problem:
             problems.append(problem)
         else:
@@ -194,12 +199,15 @@ def _with_overrides(
     return tree, problems
 
 
-def _unknown_key(tree: dict[str, Tree], over: Tree) -> UserError | None:
-    """Say what is wrong with an override's key: it must name a value that some layer states."""
+def _unknown_key(tree: dict[str, Tree], over: Tree, free: Collection[str]) -> UserError | None:
+    """Say what is wrong with an override's key: it must name a value that some layer states.
+
+    ``free`` are the sections that take any key, those that cases/_base leaves empty: ``resources.extra: {}``.
+    """
     node: Tree = tree
     key = ""
     while isinstance(over, dict) and isinstance(node, dict):
-        if key == "resources.extra":
+        if key in free:
             return None
         part, over = next(iter(over.items()), ("", None))
         key = f"{key}.{part}".strip(".")
@@ -224,7 +232,7 @@ def _at(tree: Tree, key: str) -> Tree:
 
 
 def _keys(tree: Tree, prefix: str = "") -> list[str]:
-    if not isinstance(tree, dict):
+    if not isinstance(tree, dict) or not tree:
         return [prefix]
     return [key for name, value in tree.items() for key in _keys(value, f"{prefix}.{name}".strip("."))]
 

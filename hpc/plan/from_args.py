@@ -135,7 +135,7 @@ def _draft(root: Path, request: PlanRequest) -> _Draft:
         return _Draft(request, base, (base,))
     values = base.config.array.values
     if values is None:
-        require_key(base.config, str(base.config.array.key))
+        require_key(base.config, str(base.config.array.key), base.root)
         return _Draft(request, base, ())
     whole = _array(root, request, base, values)
     return _Draft(request, base, whole.runs, whole)

@@ -13,7 +13,7 @@ from datetime import date
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, model_validator
 
 from hpc.base import yamlfile
 from hpc.base.errors import raise_all
@@ -52,10 +52,20 @@ def _rising(dates: tuple[object, ...]) -> tuple[object, ...]:
     return dates
 
 
+def _patience(value: object) -> int | Literal["off"]:
+    if value == "off":
+        return "off"
+    if isinstance(value, int | str) and str(value).isdecimal() and int(value) > 0:
+        return int(value)
+    raise ValueError(f"{value!r} is not a number of evaluations; write one, or off")
+
+
 Date = Annotated[date, BeforeValidator(_date)]
 Fractions = tuple[float, float, float]
 Split = Annotated[Fractions | tuple[date, date], BeforeValidator(_split)]
 """Shares of train, validation and test, or the first dates of validation and of test."""
+Patience = Annotated[int | Literal["off"], PlainValidator(_patience)]
+"""Evaluations without improvement that end training, or none that do."""
 PositiveInt = Annotated[int, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 PositiveFloat = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
@@ -157,7 +167,7 @@ class TrainingConfig(ConfigSection):
     precision: Literal["auto", "bf16", "fp16", "fp32"]
     device: Literal["auto", "cuda", "mps", "cpu"]
     num_workers: Annotated[int, Field(ge=0)]
-    patience: PositiveInt | Literal["off"]
+    patience: Patience
     selection: SelectionConfig
     evaluations_per_epoch: PositiveFloat
     checkpoint_every_s: Annotated[float, Field(ge=0.0)]

@@ -7,6 +7,9 @@ tokens of the vocabulary.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+from hpc.base.text import suggestion
 from stockpred.config import registry
 from stockpred.config.registry import LEARNERS, MODELS
 
@@ -37,6 +40,25 @@ def problems(task: str, learner: str, model: str) -> list[Problem]:
     if model not in models_for(learner):
         return [("model.name", _wrong_model(learner, model), _one_of(models_for(learner)))]
     return []
+
+
+def unknown_names(learner: str, optimizers: Iterable[str], metric: str | None) -> list[Problem]:
+    """Return what the training settings name that ``learner`` declares not to have (NETWORKS, METRICS)."""
+    networks = registry.declared(LEARNERS, learner, "NETWORKS") or ()
+    metrics = [*(registry.declared(LEARNERS, learner, "METRICS") or ()), "last"]
+    found: list[Problem] = [
+        (
+            f"training.optimizers.{name}",
+            f"learner {learner} has no network {name!r}",
+            suggestion(name, networks),
+        )
+        for name in optimizers
+        if name not in networks
+    ]
+    if metric is not None and metric not in metrics:
+        what = f"learner {learner} measures no {metric!r}"
+        found.append(("training.selection.metric", what, suggestion(metric, metrics)))
+    return found
 
 
 def _wrong_learner(task: str, learner: str) -> str:

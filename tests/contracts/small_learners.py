@@ -21,14 +21,13 @@ from stockpred.train.cadence import random_key
 from stockpred.train.learner import Batch, Direction, Evaluation, Learner, Networks, Update
 
 SHIFT = (2.0, 0.0)
-NUM_VALIDATION = 96
 
 
 class KeyedStream:
     """Batches made by a function of one sample's number; validation deals out whole batches in turn."""
 
-    def __init__(self, num_samples: int = 512) -> None:
-        self.num_samples = num_samples
+    num_samples = 512
+    num_validation = 96
 
     def sample(self, generator: torch.Generator) -> Batch:
         raise NotImplementedError
@@ -39,9 +38,9 @@ class KeyedStream:
         return {**self._joined(numbers, "train"), "loss_weight": torch.tensor(float(part_size))}
 
     def evaluation(self, part: int, num_parts: int, batch_size: int) -> Iterator[Batch]:
-        starts = range(0, NUM_VALIDATION, batch_size)
+        starts = range(0, self.num_validation, batch_size)
         for begin in list(starts)[part::num_parts]:
-            numbers = range(begin, min(begin + batch_size, NUM_VALIDATION))
+            numbers = range(begin, min(begin + batch_size, self.num_validation))
             yield {**self._joined(numbers, "validation"), "sample": torch.tensor(list(numbers))}
 
     def _joined(self, numbers: range, purpose: str) -> Batch:
@@ -251,6 +250,8 @@ class Maml(Learner):
 class EpisodeStream(KeyedStream):
     """Seeds of validation episodes; training batches are the learner's own."""
 
+    num_validation = 4
+
     def sample(self, generator: torch.Generator) -> Batch:
         return {"seed": torch.randint(2**31, (), generator=generator)}
 
@@ -316,8 +317,9 @@ class RecurrentPpo(Learner):
             yield "policy", policy_loss + 0.5 * (values - returns).square().mean() / 100
 
     def evaluate(self, batch: Batch, networks: Networks) -> Evaluation:
-        lengths = [self._greedy_length(int(seed), networks.local("policy")) for seed in batch["seed"][:4]]
-        return Evaluation({"episode_length": (torch.tensor(float(sum(lengths))), torch.tensor(4.0))})
+        lengths = [self._greedy_length(int(seed), networks.local("policy")) for seed in batch["seed"]]
+        total, count = torch.tensor(float(sum(lengths))), torch.tensor(float(len(lengths)))
+        return Evaluation({"episode_length": (total, count)})
 
     def part_state(self, part: int) -> dict[str, Any] | None:
         return self.parts.get(part)

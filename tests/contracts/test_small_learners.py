@@ -117,7 +117,7 @@ def test_the_critic_learns_the_known_distance_of_two_gaussians(tmp_path: Path, t
     settings = {"max_steps": 100, "batch_size": 64, "lr": 1e-2, "optimizers": {}, "epochs": 20}
     assert train(tmp_path, "wgan", 1, **settings) == [0]
     last = records.read_rows(RunPaths(tmp_path).metrics)[-1]["validation"]
-    validation = next(small_learners.GaussianStream().evaluation(0, 1, small_learners.NUM_VALIDATION))
+    validation = next(small_learners.GaussianStream().evaluation(0, 1, 96))
     shift = np.subtract(*(validation[name].numpy().mean(0) for name in ("real", "noise")))
     assert last["distance"] == pytest.approx(np.linalg.norm(shift), rel=1e-5)
     slope = 1.0 + last["distance"] / (2.0 * small_learners.WassersteinGan.penalty_weight)
@@ -174,9 +174,9 @@ def test_the_ratio_of_a_rollouts_first_epoch_is_one(tmp_path: Path) -> None:
 
 
 def test_recurrent_ppo_learns_to_balance(tmp_path: Path, train: Train) -> None:
-    """A pole that nobody holds falls after some 10 steps; CartPole counts 195 of 200 as solved."""
-    assert train(tmp_path, "ppo", 1, max_steps=60, epochs=100, evaluations_per_epoch=8.0) == [0]
+    """Pushed at random, the pole falls after some 22 steps."""
+    assert train(tmp_path, "ppo", 1, max_steps=36, epochs=100, evaluations_per_epoch=6.0) == [0]
     rows = records.read_rows(RunPaths(tmp_path).metrics)
     lengths = [row["validation"]["episode_length"] for row in rows if "validation" in row]
-    assert max(lengths) > 100
-    assert checkpoint_of(tmp_path).name == "step_60"
+    assert lengths[-1] > 2 * 22
+    assert checkpoint_of(tmp_path).name == "step_36"

@@ -68,6 +68,21 @@ WRONG = {
     "clock where a number belongs": Wrong(
         old="stride: 32", new="stride: 1:30:00", what="data.stride", line="stride: 1:30:00"
     ),
+    "unknown network": Wrong(
+        overrides=("training.optimizers.modle.lr=1e-4",),
+        what="learner language_model has no network 'modle'",
+        fix="did you mean 'model'?",
+        where="command line",
+    ),
+    "unknown setting of a network": Wrong(
+        overrides=("training.optimizers.model.rl=1e-4",), what="rl", where="command line"
+    ),
+    "unknown validation metric": Wrong(
+        overrides=("training.selection.metric=acuracy",),
+        what="learner language_model measures no 'acuracy'",
+        fix="did you mean 'accuracy'?",
+        where="command line",
+    ),
     "unknown partition": Wrong(
         overrides=("resources.partition=lnog",), what="does not exist", fix="'long'", where="command line"
     ),
