@@ -23,7 +23,7 @@ PORTS_APART = 37
 """Processes with neighbouring pids, such as the workers of one test run, look for ports this far apart."""
 
 NUM_TRIES = 3
-COMMAND_TIMEOUT_S = 300.0
+COMMAND_TIMEOUT_S = 900.0
 """No wait for anything: it ends what hangs, so it is far above what a loaded machine needs."""
 
 NO_SLURM = {"SLURM_CONF": os.devnull}
