@@ -62,9 +62,17 @@ def _key(tree: Tree) -> str:
     """Return the hash of everything that a model's size depends on."""
     experiment = {name: section for name, section in tree.items() if name not in NOT_IN_THE_MODEL}
     digest = hashlib.sha256(json.dumps(experiment, sort_keys=True).encode())
-    digest.update(Path(str(tree["data"]["universe"])).read_bytes())
+    digest.update(_content(str(tree["data"]["universe"])))
     digest.update(_source_digest())
     return digest.hexdigest()
+
+
+def _content(universe: str) -> bytes:
+    try:
+        return Path(universe).read_bytes()
+    except OSError as error:
+        what = f"the universe {universe!r} cannot be read: {error.strerror}"
+        raise UserError(what, where="data.universe", fix="write symbol,name,category lines") from None
 
 
 @cache

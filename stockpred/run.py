@@ -102,4 +102,4 @@ def conclude(task: Task, attempt: Attempt, device: torch.device) -> None:
         log.info(line)
     attempt.check_lease()
     write_training_log(paths)
-    log.info("report: %s", build_report(paths, is_conclusion=True, guard=attempt.check_lease))
+    log.info("report: %s", build_report(paths, is_conclusion=True, check_lease=attempt.check_lease))

@@ -53,7 +53,7 @@ def folder_for_failures(config: pytest.Config) -> Path:
     """Return a folder beside the workers' temporary files, which pytest keeps after a failure."""
     base = config.stash.get(BASE, None) or config._tmp_path_factory.getbasetemp()  # type: ignore[attr-defined]
     folder = base / "failed"
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 

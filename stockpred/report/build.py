@@ -22,12 +22,12 @@ _TEMPLATE = Path(__file__).with_name("page.html.j2")
 
 
 def build_report(
-    paths: RunPaths, *, is_conclusion: bool = False, guard: Callable[[], None] = lambda: None
+    paths: RunPaths, *, is_conclusion: bool = False, check_lease: Callable[[], None] = lambda: None
 ) -> Path:
     """Write ``report.html`` from the files of the run directory alone; return its path.
 
     ``is_conclusion`` means that the run ends with this report, although the ledger does not say so yet.
-    ``guard`` raises when the caller no longer owns the run.
+    ``check_lease`` raises when the caller no longer owns the run.
 
     A section whose file is missing is left out; without test results the page says that there is no verdict
     yet.
@@ -36,7 +36,7 @@ def build_report(
     if is_conclusion:
         files = replace(files, history=_concluded(files.history, time.time()))
     text = render(files, task_part.of(files))
-    guard()
+    check_lease()
     records.write_text(paths.report, text)
     return paths.report
 

@@ -31,10 +31,10 @@ MANIFEST = "manifest.json"
 COMMITTED = re.compile(r"step_(\d+)")
 BEST = re.compile(r"step_(\d+)-[0-9a-f]{12}\.pt")
 SIGNS_OF_TORCHS_WRITER = ("inline_container", "PytorchStreamWriter")
-Guard = Callable[[], None]
+CheckLease = Callable[[], None]
 
 
-def unguarded() -> None:
+def without_lease() -> None:
     """Let every write pass, where no other attempt can be alive."""
 
 
@@ -57,11 +57,13 @@ class Best:
     networks: dict[str, dict[str, torch.Tensor]]
 
 
-def save(root: Path, step: int, contents: Mapping[str, Any], *, about: Row, keep: int, guard: Guard) -> None:
+def save(
+    root: Path, step: int, contents: Mapping[str, Any], *, about: Row, keep: int, check_lease: CheckLease
+) -> None:
     """Commit ``contents`` (file stem -> tensors and plain values) as ``root/step_N``, then drop older ones.
 
     ``about`` goes into the manifest; its ``best_step`` tells which best weights this checkpoint needs.
-    ``guard`` raises when this attempt no longer owns the run. Raises UserError when the disk refuses.
+    ``check_lease`` raises when this attempt no longer owns the run. Raises UserError when the disk refuses.
     """
     final = root / f"step_{step}"
     aside = root / f"step_{step}.tmp-{os.getpid()}"
@@ -74,7 +76,7 @@ def save(root: Path, step: int, contents: Mapping[str, Any], *, about: Row, keep
         }
         _write_manifest(aside, {"step": step, "files": files, "about": about})
         records.sync_directory(aside)
-        guard()
+        check_lease()
         if final.exists():
             final.rename(root / f"step_{step}.old-{os.getpid()}")
         aside.rename(final)
@@ -118,7 +120,7 @@ def save_best(
     *,
     metric: str,
     value: float,
-    guard: Guard,
+    check_lease: CheckLease,
 ) -> None:
     """Replace the best weights; a reader sees the old ones or the new ones, and the old file stays."""
     aside = root / f"step_{step}.tmp-{os.getpid()}"
@@ -127,13 +129,15 @@ def save_best(
         facts = _write_tensors(aside, {key: dict(weights) for key, weights in networks.items()})
         # Named by content: the file that the present manifest speaks of is never overwritten with another.
         name = f"step_{step}-{facts['sha256'][:12]}.pt"
-        guard()
+        check_lease()
         aside.rename(root / name)
         about = {"metric": metric, "value": value}
         _write_manifest(root, {"step": step, "files": {name: facts}, "about": about})
 
 
-def return_to_best(root: Path, step: int | None, *, metric: str, value: float | None, guard: Guard) -> bool:
+def return_to_best(
+    root: Path, step: int | None, *, metric: str, value: float | None, check_lease: CheckLease
+) -> bool:
     """Make the weights of ``step`` the best again, whatever a killed attempt put there after its checkpoint.
 
     With None there are no best weights yet. Returns whether it succeeded: the file may be gone or damaged.
@@ -141,7 +145,7 @@ def return_to_best(root: Path, step: int | None, *, metric: str, value: float | 
     manifest = records.read_json_if_any(root / MANIFEST)
     if manifest is not None and manifest.get("step") == step and _problem(root, step) is None:
         return True
-    guard()
+    check_lease()
     with _disk_errors(root):
         (root / MANIFEST).unlink(missing_ok=True)
         for file in [] if step is None else sorted(root.glob(f"step_{step}-*.pt")):

@@ -172,10 +172,10 @@ class Task(Protocol):
         """Return one line about model and data, without the device."""
         ...
 
-    def test(self, best_step: int, device: torch.device, guard: Callable[[], None]) -> Iterator[str]:
+    def test(self, best_step: int, device: torch.device, check_lease: Callable[[], None]) -> Iterator[str]:
         """Score the networks once on the test period and write the results; yield lines for the log.
 
-        The networks hold the best weights and lie on ``device``. ``guard`` is called before each write.
+        The networks hold the best weights and lie on ``device``. ``check_lease`` is called before each write.
         """
         ...
 

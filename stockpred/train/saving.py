@@ -84,7 +84,7 @@ class Saver:
         }
         keep = self.settings.keep_checkpoints
         checkpoint.save(
-            self.paths.checkpoints, now.step, contents, about=about, keep=keep, guard=self.check_lease
+            self.paths.checkpoints, now.step, contents, about=about, keep=keep, check_lease=self.check_lease
         )
         checkpoint.prune_best(self.paths.best, self.paths.checkpoints)
 
@@ -119,7 +119,7 @@ class Saver:
             {name: network.state_dict() for name, network in self.learner.networks.items()},
             metric=self.selection.metric,
             value=tracker.best,
-            guard=self.check_lease,
+            check_lease=self.check_lease,
         )
 
     def return_to_best(self, tracker: Tracker, warn: Callable[[str], None]) -> bool:
@@ -129,7 +129,7 @@ class Saver:
             tracker.best_step,
             metric=self.selection.metric,
             value=tracker.best,
-            guard=self.check_lease,
+            check_lease=self.check_lease,
         )
         checkpoint.prune_best(self.paths.best, self.paths.checkpoints)
         if not has_best:

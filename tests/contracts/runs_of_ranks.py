@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from forked import Rank
 
 from hpc.base import records
 from hpc.run.paths import RunPaths
 
-Ranks = list[subprocess.Popen[str]]
+Ranks = list[Rank]
 LIMIT_S = 300
 """Nothing waits for it to pass: it ends what hangs."""
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from forked import Rank
 from torch import Tensor, nn
 
 from hpc.base.errors import ExitCode, UserError
@@ -197,21 +197,14 @@ def launch(
     *,
     program: str = __file__,
     **environ: str,
-) -> list[subprocess.Popen[str]]:
+) -> list[Rank]:
     """Start every rank of one attempt as a process of its own."""
     run.mkdir(parents=True, exist_ok=True)
-    arguments = [sys.executable, program, str(run), json.dumps({"settings": settings, "options": options})]
+    command = [program, str(run), json.dumps({"settings": settings, "options": options})]
     base = {name: value for name, value in os.environ.items() if not name.startswith(("SLURM_", "HPC_"))}
     base |= {"PYTHONPATH": PYTHONPATH, "OMP_NUM_THREADS": "1", "HPC_ATTEMPT": str(attempt), **environ}
     return [
-        subprocess.Popen(
-            arguments,
-            cwd=run,
-            env={**base, "RANK": str(rank), "WORLD_SIZE": str(world_size)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
+        Rank(command, cwd=run, env={**base, "RANK": str(rank), "WORLD_SIZE": str(world_size)})
         for rank in range(world_size)
     ]
 

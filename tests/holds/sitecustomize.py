@@ -41,9 +41,8 @@ def names_step(step: int) -> bool:
 
 def mark(of: stop.Stop, step: int) -> None:
     """Tell the test where this attempt waits; only rank 0 knows the run directory."""
-    file = vars(of).get("request_file") or vars(of).get("wish_file")
-    if file is not None:
-        Path(file.parent, f"held_{of.attempt}_{step}").touch()
+    if of.request_file is not None:
+        Path(of.request_file.parent, f"held_{of.attempt}_{step}").touch()
 
 
 stop.Stop.agree = holding(stop.Stop.agree)  # type: ignore[method-assign]

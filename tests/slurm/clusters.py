@@ -23,7 +23,7 @@ PORTS_APART = 37
 """Processes with neighbouring pids, such as the workers of one test run, look for ports this far apart."""
 
 NUM_TRIES = 3
-COMMAND_TIMEOUT_S = 300.0
+COMMAND_TIMEOUT_S = 900.0
 """No wait for anything: it ends what hangs, so it is far above what a loaded machine needs."""
 
 NO_SLURM = {"SLURM_CONF": os.devnull}
@@ -69,8 +69,16 @@ def is_free(port: int) -> bool:
 
 @contextmanager
 def running_cluster(name: str, *arguments: str) -> Iterator[Cluster]:
-    """Bring a private cluster up and surely down again, even if this process is killed meanwhile."""
+    """Bring a private cluster up and surely down again."""
     directory = Path(tempfile.mkdtemp(prefix="slurm-", dir="/tmp"))  # short enough for sockets
+    with surely_down(directory):
+        bring_up(directory, "--name", name, *arguments)
+        yield Cluster(directory, environment(directory))
+
+
+@contextmanager
+def surely_down(directory: Path) -> Iterator[None]:
+    """Take the cluster of a directory down in the end, even if this process is killed meanwhile."""
     guard = subprocess.Popen(
         [sys.executable, str(DEVCLUSTER), "down", "--dir", str(directory), "--after", str(os.getpid())],
         stdout=subprocess.DEVNULL,
@@ -78,8 +86,7 @@ def running_cluster(name: str, *arguments: str) -> Iterator[Cluster]:
         start_new_session=True,
     )
     try:
-        bring_up(directory, "--name", name, *arguments)
-        yield Cluster(directory, environment(directory))
+        yield
     finally:
         guard.kill()
         guard.wait()

@@ -19,6 +19,7 @@ from tests.slurm.clusters import (
     environment,
     refuse_without_slurm,
     running_cluster,
+    surely_down,
 )
 
 pytestmark = pytest.mark.slurm
@@ -181,19 +182,20 @@ def test_down_ends_daemons_and_runaway_tasks_and_removes_the_directory(
 ) -> None:
     refuse_without_slurm()
     directory, nap = short_dir / "c", f"sleep {3600 + os.getpid()}.5"
-    bring_up(directory, "--name", "brief", "--no-accounting")
     where = ("--dir", str(directory), "--name", "brief")
-    here = Cluster(directory, environment(directory))
-    submit(here, body=f"trap '' TERM; (setsid {nap} &); srun {nap}", log=tmp_path / "log")
-    wait_until(lambda: len([line for line in processes(nap) if line.startswith("sleep")]) >= 2)
-    devcluster("kill-node", "a100-1", *where)
+    with surely_down(directory):
+        bring_up(directory, "--name", "brief", "--no-accounting")
+        here = Cluster(directory, environment(directory))
+        submit(here, body=f"trap '' TERM; (setsid {nap} &); srun {nap}", log=tmp_path / "log")
+        wait_until(lambda: len([line for line in processes(nap) if "srun" not in line]) >= 2)
+        devcluster("kill-node", "a100-1", *where)
 
-    assert devcluster("down", *where).returncode == 0
+        assert devcluster("down", *where).returncode == 0
 
-    assert not directory.exists()
-    assert processes(nap) == []
-    assert processes(str(directory)) == []
-    assert str(directory) not in Path("/proc/mounts").read_text()
+        assert not directory.exists()
+        assert processes(nap) == []
+        assert processes(f"{directory}/") == []
+        assert str(directory) not in Path("/proc/mounts").read_text()
 
 
 def processes(text: str) -> list[str]:

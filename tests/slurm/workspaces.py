@@ -46,7 +46,7 @@ STOCKS = (
 )
 
 # These end what hangs; no test waits for them, so they are far above what a loaded machine needs.
-WAIT_S = 300.0
+WAIT_S = 600.0
 RUN_S = 900.0
 LEAVE_S = 60.0
 ASK_EVERY_S = 3.0

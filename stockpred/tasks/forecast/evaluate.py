@@ -17,7 +17,7 @@ from stockpred.score import metrics
 from stockpred.score.metrics import Estimate, EvaluatedModel, Floats, Integers
 from stockpred.tasks.forecast import results as results_file
 from stockpred.tasks.forecast.results import ForecastResults, ForecastScores
-from stockpred.train.checkpoint import Guard, unguarded
+from stockpred.train.checkpoint import CheckLease, without_lease
 
 _NS_PER_DAY = 86_400_000_000_000
 
@@ -52,21 +52,21 @@ def evaluate_test(
     drift: float,
     paths: RunPaths,
     evaluated: EvaluatedModel,
-    guard: Guard = unguarded,
+    check_lease: CheckLease = without_lease,
 ) -> ForecastResults:
     """Score the test split; write ``predictions.parquet`` and ``test_results.json``; return the results.
 
-    ``drift`` is the mean simple return of the training targets. ``guard`` is called before each write and
-    raises when this attempt no longer owns the run. Raises UserError where there is nothing to score, and for
-    a model that forecasts NaN or infinity.
+    ``drift`` is the mean simple return of the training targets. ``check_lease`` is called before each write
+    and raises when this attempt no longer owns the run. Raises UserError where there is nothing to score, and
+    for a model that forecasts NaN or infinity.
     """
     ordered = _ordered(forecasts)
     _require_numbers(ordered, evaluated.model)
     found = score(ordered, drift=drift, evaluated=evaluated)
     table = prediction_table(ordered).to_parquet(index=False, compression="zstd")
-    guard()
+    check_lease()
     records.write_bytes(paths.predictions, table)
-    guard()
+    check_lease()
     results_file.write(paths.test_results, found)
     return found
 

@@ -79,13 +79,13 @@ class ForecastTask:
             f"{len(self.stream.samples['validation'])} validation targets"
         )
 
-    def test(self, best_step: int, device: torch.device, guard: Callable[[], None]) -> Iterator[str]:
+    def test(self, best_step: int, device: torch.device, check_lease: Callable[[], None]) -> Iterator[str]:
         found = evaluate_test(
             self.forecasts("test", device),
             drift=float(self.series.returns(self.stream.samples["train"]).mean()),
             paths=self.paths,
             evaluated=EvaluatedModel(self.experiment.model.name, self.num_parameters, best_step),
-            guard=guard,
+            check_lease=check_lease,
         )
         yield from (_line(row) for row in (found.model, *found.rivals) if row.mse_price is not None)
 

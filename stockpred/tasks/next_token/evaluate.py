@@ -24,7 +24,7 @@ from stockpred.tasks.next_token.baselines import BarScores
 from stockpred.tasks.next_token.dataset import TokenDataset
 from stockpred.tasks.next_token.results import CategoryScores, NextTokenResults, TokenScores
 from stockpred.tasks.next_token.windows import Windows
-from stockpred.train.checkpoint import Guard, unguarded
+from stockpred.train.checkpoint import CheckLease, without_lease
 from stockpred.train.learner import Batch
 
 Scorer = Callable[[Batch], torch.Tensor]  # a batch on the CPU -> log probabilities of its targets, [B, T, K]
@@ -69,11 +69,11 @@ def evaluate_test(
     context_length: int,
     stride: int,
     batch_size: int = 16,
-    guard: Guard = unguarded,
+    check_lease: CheckLease = without_lease,
 ) -> NextTokenResults:
     """Score the test split; write ``predictions.parquet`` and ``test_results.json``; return the results.
 
-    ``guard`` is called before each write and raises when this attempt no longer owns the run.
+    ``check_lease`` is called before each write and raises when this attempt no longer owns the run.
     """
     scored = score_model(dataset, scorer, context_length=context_length, stride=stride, batch_size=batch_size)
     _require_every_target_once(scored.positions, baselines.target_positions(dataset, "test"))
@@ -87,9 +87,9 @@ def evaluate_test(
     )
     found = comparison.results(evaluated, unigram_alpha=unigram.alpha, bigram_tau=bigram.tau)
     table = prediction_table(dataset, scored, comparison).to_parquet(index=False, compression="zstd")
-    guard()
+    check_lease()
     records.write_bytes(paths.predictions, table)
-    guard()
+    check_lease()
     results_file.write(paths.test_results, found)
     return found
 

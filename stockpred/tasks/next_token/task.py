@@ -83,7 +83,7 @@ class NextTokenTask:
             f"{self.stream.num_scored('validation')} validation bars"
         )
 
-    def test(self, best_step: int, device: torch.device, guard: Callable[[], None]) -> Iterator[str]:
+    def test(self, best_step: int, device: torch.device, check_lease: Callable[[], None]) -> Iterator[str]:
         experiment = self.experiment
         found = evaluate_test(
             self.dataset,
@@ -93,7 +93,7 @@ class NextTokenTask:
             context_length=experiment.model.context_length,
             stride=scoring_stride(experiment.model.context_length, experiment.data.score_stride),
             batch_size=experiment.training.batch_size,
-            guard=guard,
+            check_lease=check_lease,
         )
         for scores in (found.model, *found.rivals):
             if scores.nats is not None:

@@ -272,7 +272,7 @@ def test_no_report_is_written_by_an_attempt_that_lost_its_run(paths: RunPaths) -
         raise UserError("another attempt holds this run")
 
     with pytest.raises(UserError, match="another attempt"):
-        build_report(paths, guard=lost)
+        build_report(paths, check_lease=lost)
     assert not paths.report.exists()
 
 

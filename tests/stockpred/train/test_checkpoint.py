@@ -15,16 +15,16 @@ from hpc.base.errors import UserError
 from stockpred.train import checkpoint
 
 CPU = torch.device("cpu")
-unguarded = checkpoint.unguarded
+without_lease = checkpoint.without_lease
 
 
-def save(root: Path, step: int, *, keep: int = 3, guard: Callable[[], None] = unguarded) -> None:
+def save(root: Path, step: int, *, keep: int = 3, check_lease: Callable[[], None] = without_lease) -> None:
     contents = {
         "networks": {"model": {"weight": torch.full((4, 3), float(step))}},
         "optimizers": {"model": {"state": {0: {"step": torch.tensor(1.0)}}}},
         "state": {"step": step, "tracker": {"best": 0.5}},
     }
-    checkpoint.save(root, step, contents, about={"world_size": 1}, keep=keep, guard=guard)
+    checkpoint.save(root, step, contents, about={"world_size": 1}, keep=keep, check_lease=check_lease)
 
 
 def truncate(path: Path) -> None:
@@ -84,10 +84,10 @@ def test_nothing_is_committed_by_an_attempt_that_lost_its_run(tmp_path: Path) ->
 
     save(tmp_path / "c", 10)
     with pytest.raises(UserError, match="another attempt"):
-        save(tmp_path / "c", 20, keep=1, guard=lost)
+        save(tmp_path / "c", 20, keep=1, check_lease=lost)
     assert checkpoint.find_newest(tmp_path / "c").step == 10
     with pytest.raises(UserError, match="another attempt"):
-        checkpoint.save_best(tmp_path / "best", 20, {}, metric="loss", value=1.0, guard=lost)
+        checkpoint.save_best(tmp_path / "best", 20, {}, metric="loss", value=1.0, check_lease=lost)
     with pytest.raises(UserError, match="no usable best"):
         checkpoint.load_best(tmp_path / "best")
 
@@ -100,9 +100,10 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
 big = {"networks": {"model": torch.zeros(1_000_000)}}
 try:
     if sys.argv[2] == "step":
-        checkpoint.save(pathlib.Path(sys.argv[1]), 20, big, about={}, keep=1, guard=lambda: None)
+        checkpoint.save(pathlib.Path(sys.argv[1]), 20, big, about={}, keep=1, check_lease=lambda: None)
     else:
-        checkpoint.save_best(pathlib.Path(sys.argv[1]), 20, big, metric="loss", value=0.0, guard=lambda: None)
+        root = pathlib.Path(sys.argv[1])
+        checkpoint.save_best(root, 20, big, metric="loss", value=0.0, check_lease=lambda: None)
 except UserError as error:
     print(error)
     sys.exit(7)
@@ -113,7 +114,7 @@ except UserError as error:
 def test_a_disk_that_takes_no_more_is_said_plainly_and_the_old_stays(tmp_path: Path, kind: str) -> None:
     save(tmp_path / "step", 10)
     weights = {"model": {"weight": torch.ones(2)}}
-    checkpoint.save_best(tmp_path / "best", 10, weights, metric="loss", value=1.0, guard=unguarded)
+    checkpoint.save_best(tmp_path / "best", 10, weights, metric="loss", value=1.0, check_lease=without_lease)
     result = subprocess.run(
         [sys.executable, "-c", FULL_DISK, str(tmp_path / kind), kind],
         capture_output=True,
@@ -144,7 +145,9 @@ def test_an_error_of_the_gpu_during_a_save_is_not_blamed_on_the_disk(
 def test_the_best_weights_are_replaced_and_damage_is_noticed(tmp_path: Path) -> None:
     for step, value in ((10, 0.9), (30, 0.7)):
         weights = {"model": {"weight": torch.full((2,), value)}}
-        checkpoint.save_best(tmp_path, step, weights, metric="cross_entropy", value=value, guard=unguarded)
+        checkpoint.save_best(
+            tmp_path, step, weights, metric="cross_entropy", value=value, check_lease=without_lease
+        )
     best = checkpoint.load_best(tmp_path)
     assert (best.step, best.metric, best.value) == (30, "cross_entropy", 0.7)
     assert torch.equal(best.networks["model"]["weight"], torch.full((2,), 0.7))
@@ -156,7 +159,7 @@ def test_the_best_weights_are_replaced_and_damage_is_noticed(tmp_path: Path) -> 
 
 def save_best(root: Path, step: int) -> None:
     weights = {"model": {"weight": torch.full((2,), float(step))}}
-    checkpoint.save_best(root, step, weights, metric="loss", value=1.0 / step, guard=unguarded)
+    checkpoint.save_best(root, step, weights, metric="loss", value=1.0 / step, check_lease=without_lease)
 
 
 def steps_in(best: Path) -> list[int]:
@@ -169,10 +172,12 @@ def test_best_weights_stay_while_a_checkpoint_may_need_them(tmp_path: Path) -> N
     for step, best_step in ((10, 8), (20, 8), (30, 27), (40, 36)):
         save_best(best, best_step) if best_step not in steps_in(best) else None
         about = {"best_step": best_step}
-        checkpoint.save(checkpoints, step, contents, about=about, keep=2, guard=unguarded)
+        checkpoint.save(checkpoints, step, contents, about=about, keep=2, check_lease=without_lease)
         save_best(best, step + 1)
         assert best_step in steps_in(best)
-        checkpoint.return_to_best(best, best_step, metric="loss", value=1.0 / best_step, guard=unguarded)
+        checkpoint.return_to_best(
+            best, best_step, metric="loss", value=1.0 / best_step, check_lease=without_lease
+        )
         checkpoint.prune_best(best, checkpoints)
     assert steps_in(best) == [27, 36]
     assert checkpoint.load_best(best).step == 36
@@ -181,7 +186,7 @@ def test_best_weights_stay_while_a_checkpoint_may_need_them(tmp_path: Path) -> N
 def test_the_best_weights_of_an_erased_future_give_way_to_those_of_the_checkpoint(tmp_path: Path) -> None:
     for step in (10, 20):
         save_best(tmp_path, step)
-    assert checkpoint.return_to_best(tmp_path, 10, metric="loss", value=0.1, guard=unguarded)
+    assert checkpoint.return_to_best(tmp_path, 10, metric="loss", value=0.1, check_lease=without_lease)
     best = checkpoint.load_best(tmp_path)
     assert (best.step, best.metric, best.value) == (10, "loss", 0.1)
     assert torch.equal(best.networks["model"]["weight"], torch.full((2,), 10.0))
@@ -193,10 +198,10 @@ def test_best_weights_that_are_lost_or_damaged_are_not_replaced_by_others(tmp_pa
     for step in (10, 20):
         save_best(tmp_path, step)
     flip(next(tmp_path.glob("step_10-*.pt")))
-    assert not checkpoint.return_to_best(tmp_path, 10, metric="loss", value=0.1, guard=unguarded)
+    assert not checkpoint.return_to_best(tmp_path, 10, metric="loss", value=0.1, check_lease=without_lease)
     with pytest.raises(UserError, match="no usable best"):
         checkpoint.load_best(tmp_path)
-    assert checkpoint.return_to_best(tmp_path, None, metric="loss", value=None, guard=unguarded)
+    assert checkpoint.return_to_best(tmp_path, None, metric="loss", value=None, check_lease=without_lease)
 
 
 def test_a_pickle_of_code_is_not_loaded(tmp_path: Path) -> None:

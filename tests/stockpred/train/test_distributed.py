@@ -29,7 +29,7 @@ def test_an_address_left_by_an_older_job_is_not_taken(tmp_path: Path) -> None:
     stale = {"host": "127.0.0.1", "port": 1, "job_id": None, "token": "gone"}
     paths.rendezvous(1).write_text(json.dumps(stale))
     ranks = toy_core.launch(tmp_path, 2, 1, {"max_steps": 2}, {})
-    outputs = [rank.communicate(timeout=60)[0] for rank in ranks]
+    outputs = [rank.communicate(timeout=300)[0] for rank in ranks]
     assert [rank.returncode for rank in ranks] == [0, 0], outputs
     assert json.loads(paths.rendezvous(1).read_text())["port"] != 1
 
@@ -40,7 +40,7 @@ def test_a_rank_whose_fellows_never_come_says_so(tmp_path: Path) -> None:
     program = [sys.executable, toy_core.__file__, str(tmp_path), request]
     for rank in ("1", "0"):
         result = subprocess.run(
-            program, env=environ | {"RANK": rank}, capture_output=True, text=True, check=False, timeout=60
+            program, env=environ | {"RANK": rank}, capture_output=True, text=True, check=False, timeout=300
         )
         assert result.returncode == 1, result.stderr
         waited = re.search(rf"rank {rank} of 2: waited (\d+) s for the others in vain", result.stdout)
@@ -50,7 +50,7 @@ def test_a_rank_whose_fellows_never_come_says_so(tmp_path: Path) -> None:
 
 def test_ranks_that_met_but_cannot_talk_do_not_say_that_they_waited(tmp_path: Path) -> None:
     ranks = toy_core.launch(tmp_path, 2, 1, {"max_steps": 2}, {}, GLOO_SOCKET_IFNAME="nosuchnet0")
-    outputs = [rank.communicate(timeout=60)[0] for rank in ranks]
+    outputs = [rank.communicate(timeout=300)[0] for rank in ranks]
     assert [rank.returncode for rank in ranks] == [1, 1], outputs
     assert any("the process group could not be formed" in output for output in outputs), outputs
     assert not any("waited" in output for output in outputs), outputs
@@ -85,7 +85,7 @@ def test_no_thread_of_the_group_outlives_it(tmp_path: Path, bad_step: int | None
         )
         for rank in range(2)
     ]
-    assert [rank.communicate(timeout=60)[0] for rank in ranks] == ["[]\n", "[]\n"]
+    assert [rank.communicate(timeout=300)[0] for rank in ranks] == ["[]\n", "[]\n"]
     assert [rank.returncode for rank in ranks] == [0, 0]
 
 

@@ -192,7 +192,7 @@ def test_the_guard_stands_before_each_file(tmp_path: Path) -> None:
             raise UserError("another attempt holds this run")
 
     with pytest.raises(UserError, match="another attempt"):
-        evaluate_test(BY_HAND, drift=0.0, paths=RunPaths(tmp_path), evaluated=MLP, guard=lost)
+        evaluate_test(BY_HAND, drift=0.0, paths=RunPaths(tmp_path), evaluated=MLP, check_lease=lost)
     assert seen == [[], ["predictions.parquet"]]
     assert not RunPaths(tmp_path).test_results.exists()
 

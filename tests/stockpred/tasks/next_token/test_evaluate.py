@@ -19,7 +19,7 @@ from stockpred.tasks.next_token import evaluate as evaluate
 from stockpred.tasks.next_token import results as results
 from stockpred.tasks.next_token.dataset import TokenDataset
 from stockpred.tasks.next_token.results import NextTokenResults
-from stockpred.train.checkpoint import Guard, unguarded
+from stockpred.train.checkpoint import CheckLease, without_lease
 from stockpred.train.learner import Batch
 
 MakeMarket = Callable[..., TokenDataset]
@@ -44,7 +44,7 @@ def run(
     *,
     batch_size: int = 4,
     stride: int = 6,
-    guard: Guard = unguarded,
+    check_lease: CheckLease = without_lease,
 ) -> NextTokenResults:
     return evaluate.evaluate_test(
         market,
@@ -54,7 +54,7 @@ def run(
         context_length=12,
         stride=stride,
         batch_size=batch_size,
-        guard=guard,
+        check_lease=check_lease,
     )
 
 
@@ -165,12 +165,12 @@ def test_an_attempt_that_loses_its_run_writes_nothing_from_then_on(
 ) -> None:
     market, passed = make_market(), iter(range(num_passed))
 
-    def guard() -> None:
+    def check_lease() -> None:
         if next(passed, None) is None:
             raise UserError("another attempt holds this run")
 
     with pytest.raises(UserError, match="another attempt"):
-        run(market, unigram_scorer(market), tmp_path, guard=guard)
+        run(market, unigram_scorer(market), tmp_path, check_lease=check_lease)
     assert [path.name for path in tmp_path.iterdir()] == ["predictions.parquet"][:num_passed]
 
 
