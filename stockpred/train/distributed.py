@@ -98,7 +98,7 @@ class Group:
         if self.world_size == 1:
             return [value]
         values = [None] * self.world_size if self.is_main else None
-        dist.gather_object(value, values, dst=0)
+        dist.gather_object(value, values, dst=0, group=self.control)
         return values or []
 
     def from_main(self, value: Any) -> Any:
