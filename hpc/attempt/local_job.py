@@ -153,7 +153,7 @@ class LocalPool:
         waiting = list(zip(self.run_ids, self.tasks, strict=True))
         try:
             with stop_signals() as received:
-                self._publish(array, pool_id, waiting)
+                self._publish(array, pool_id, self.run_ids)
                 while any(map(_pool_lives, earlier)) and not received:
                     time.sleep(POLL_S)
                 self._run_all(array, pool_id, waiting, received)
@@ -165,7 +165,8 @@ class LocalPool:
     ) -> None:
         """Fill the free places until no run waits and none works; after a stop signal, start no more."""
         places: dict[int, Process] = {}
-        published = time.monotonic()
+        begins: dict[str, Process] = {}
+        published, listed = -math.inf, list[str]()
         while places or (waiting and not received):
             places = {place: process for place, process in places.items() if process.poll() is None}
             if received:
@@ -174,17 +175,20 @@ class LocalPool:
             for place in sorted(set(range(self.at_once)) - set(places)):
                 if waiting:
                     run_id, task = waiting.pop(0)
-                    places[place] = self._start(array, place, run_id, task_id(pool_id, task))
-                    published = -math.inf
-            if time.monotonic() - published > lease.RENEW_S:
-                self._publish(array, pool_id, waiting)
-                published = time.monotonic()
+                    places[place] = begins[run_id] = self._start(array, place, run_id, task_id(pool_id, task))
+            begins = {
+                run_id: begun for run_id, begun in begins.items() if _has_yet_to_begin(array, run_id, begun)
+            }
+            not_begun = [*begins, *(run_id for run_id, _ in waiting)]
+            if not_begun != listed or time.monotonic() - published > lease.RENEW_S:
+                self._publish(array, pool_id, not_begun)
+                published, listed = time.monotonic(), not_begun
             time.sleep(POLL_S)
 
-    def _publish(self, array: RunPaths, pool_id: str, waiting: Sequence[tuple[str, int]]) -> None:
+    def _publish(self, array: RunPaths, pool_id: str, not_begun: Sequence[str]) -> None:
         """Write who runs the pool and which runs wait in it; the file's age tells whether the pool lives."""
         holder = asdict(lease.new(attempt=0, job_id=pool_id))
-        row = {"holder": holder, "waiting": [run_id for run_id, _ in waiting]}
+        row = {"holder": holder, "waiting": list(not_begun)}
         records.write_json(_pool_file(array, pool_id), row)
 
     def _start(self, array: RunPaths, place: int, run_id: str, job_id: str) -> Process:
@@ -228,6 +232,11 @@ def _visible_gpus() -> tuple[str, ...]:
         return tuple(name.strip() for name in chosen.split(",") if name.strip())
     listed = shell.run(["nvidia-smi", "--list-gpus"], timeout_s=20)
     return tuple(str(number) for number in range(len(listed.out.splitlines()))) if listed.is_ok else ()
+
+
+def _has_yet_to_begin(array: RunPaths, run_id: str, process: Process) -> bool:
+    """Return whether a started process has not taken its run yet: until then the pool answers for the run."""
+    return process.poll() is None and local_holder(array.array(run_id)) is None
 
 
 def _forward_signals(received: list[int], places: Mapping[int, Process]) -> None:

@@ -194,8 +194,9 @@ def _evidence(run: Run, job: QueuedJob | None, *, queue_is_known: bool) -> Evide
     return Evidence(
         job=job,
         queue_is_known=queue_is_known,
-        is_alive_here=run.history.executor == "local" and local_holder(run.paths) is not None,
+        # In this order: a run that leaves the pool's list in between has begun.
         waits_in_pool=run.history.executor == "local" and waits_in_pool(run),
+        is_alive_here=run.history.executor == "local" and local_holder(run.paths) is not None,
         progress=records.read_json_if_any(run.paths.status) or {},
         now=time.time(),
     )
