@@ -40,7 +40,7 @@ def fitting() -> list[tuple[str, str, str]]:
 
 def resolved(case: str, preset: str, *overrides: str) -> dict[str, Any]:
     """Return the sections of a case for the training program, not yet checked by it."""
-    return config.resolve(ROOT, case, preset=preset, overrides=overrides, check=lambda _: ()).experiment
+    return config.resolve(ROOT, case, preset=preset, overrides=overrides).experiment
 
 
 @cache
@@ -54,7 +54,7 @@ def experiment_of(task: str, learner: str, model: str) -> Experiment:
     case = case_of(task)
     tree = resolved(case, "demo", *SMALL, f"learner.name={learner}", f"model.name={model}")
     tree["data"]["universe"] = str(ROOT / tree["data"]["universe"])
-    if config.resolve(ROOT, case, check=lambda _: ()).array.key == "data.symbol":
+    if config.resolve(ROOT, case).array.key == "data.symbol":
         tree["data"]["symbol"] = universe.read(Path(tree["data"]["universe"])).symbols[0]
     return schema.of(tree).model_validate(tree)
 

@@ -153,7 +153,7 @@ def test_the_meta_gradient_is_that_of_finite_differences() -> None:
             values = []
             for step in (1e-5, -1e-5):
                 flat[index] += step
-                values.append(float(loss()))
+                values.append(float(loss().detach()))
                 flat[index] -= step
             difference = (values[0] - values[1]) / 2e-5
             assert float(slope.view(-1)[index]) == pytest.approx(difference, rel=1e-6, abs=1e-8)

@@ -113,7 +113,9 @@ def _common(universe: Path) -> dict[str, dict[str, Any]]:
             "gradient_clip": 1.0, "optimizers": {}, "precision": "fp32", "device": "cpu", "patience": 3,
             "selection": {"metric": None, "first_step": 0},
             "evaluations_per_epoch": 1.0, "checkpoint_every_s": 60.0, "keep_checkpoints": 2, "compile": False,
-            "exact": True, "tensorboard": False, "num_workers": 0,
+            "exact": True, "tensorboard": False, "num_workers": 0, "parallel": "ddp",
+            "gradient_checkpointing": False, "gradient_compression": "none", "lr_batch": None,
+            "collective_timeout_s": 600.0, "nccl_debug": None,
         },
     }  # fmt: skip
 

@@ -102,7 +102,7 @@ def _write_tokenizer(path: Path) -> None:
     from stockpred.tasks.next_token.tokenizer import Tokenizer
 
     centroids = np.array([[1.0] * 5, [2.0] * 5], np.float32)
-    Tokenizer(centroids, np.zeros(2, np.float32), np.zeros(5), np.ones(5), 5.0).save(path)
+    path.write_text(Tokenizer(centroids, np.zeros(2, np.float32), np.zeros(5), np.ones(5), 5.0).to_json())
 
 
 def test_an_unknown_model_is_named_with_its_nearest() -> None:

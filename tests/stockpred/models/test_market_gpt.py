@@ -11,6 +11,7 @@ from torch import Tensor
 
 from stockpred.config.next_token import TransformerConfig
 from stockpred.models import market_gpt
+from stockpred.tasks.next_token.tokenizer import FEATURES
 
 VOCAB_SIZE = 32
 PUBLISHED = {  # vocab_size, context_length, d_model, num_layers, num_heads, d_ff -> millions of parameters
@@ -119,7 +120,9 @@ def test_the_cases_have_their_published_sizes(case: str) -> None:
         d_ff=d_ff,
         token_embedding="table",
     )
-    counted = market_gpt.count_parameters(asked, vocab_size, num_assets=100, num_categories=5)
+    counted = market_gpt.count_parameters(
+        asked, vocab_size, num_features=len(FEATURES), num_assets=100, num_categories=5
+    )
     assert counted / 1e6 == pytest.approx(millions, rel=0.03)
 
 
@@ -127,7 +130,7 @@ def test_the_cases_have_their_published_sizes(case: str) -> None:
 def test_the_size_counted_without_allocating_is_the_size_built(token_embedding: str) -> None:
     asked = config(token_embedding=token_embedding)
     built = build(token_embedding=token_embedding)
-    assert market_gpt.count_parameters(asked, VOCAB_SIZE, 3, 2) == sum(
+    assert market_gpt.count_parameters(asked, VOCAB_SIZE, len(FEATURES), 3, 2) == sum(
         weight.numel() for weight in built.parameters()
     )
 
