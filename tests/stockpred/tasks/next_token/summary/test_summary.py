@@ -164,7 +164,7 @@ def test_the_table_is_ascii_and_fits_a_hundred_columns(tmp_path: Path) -> None:
 
 def test_the_page_links_to_the_report_and_draws_each_case_once(tmp_path: Path) -> None:
     run = write_run(tmp_path, "a")
-    cached_market(300).tokenizer.save(RunPaths(run).tokenizer)
+    RunPaths(run).tokenizer.write_text(cached_market(300).tokenizer.to_json())
     build_report(RunPaths(run))
     summarise([run], tmp_path / "sum")
     page = (tmp_path / "sum.html").read_text()
