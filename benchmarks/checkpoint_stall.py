@@ -82,7 +82,7 @@ def ours(state: dict[str, Any], folder: Path) -> Callable[[], None]:
     steps = iter(range(1, 1_000_000))
 
     def save() -> None:
-        checkpoint.save(folder, next(steps), state, about={}, keep=KEPT, guard=lambda: None)
+        checkpoint.save(folder, next(steps), state, about={}, keep=KEPT, check_lease=lambda: None)
 
     return save
 

@@ -41,8 +41,8 @@ def file_of(nodeid: str) -> str:
 
 
 def num_workers() -> int:
-    """Return two workers for each core and one more: many tests only wait for a Slurm."""
-    return min(MOST_WORKERS, 2 * (os.cpu_count() or 1) + 1)
+    """Return a worker for each core and one more: some tests only wait, those of Slurm start many ranks."""
+    return min(MOST_WORKERS, (os.cpu_count() or 1) + 1)
 
 
 def scheduler(config: pytest.Config, log: Any) -> Any:
