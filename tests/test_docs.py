@@ -26,6 +26,7 @@ RUN_BY_ANOTHER_TEST = {"slurm/README.md": "tests/slurm/test_slurm_readme.py"}
 INSTEAD = {
     "make monitor": "make monitor ARGS=--once",  # it goes on for as long as a run does
     "make test": "make --dry-run test",  # it would run this test
+    "make test-long": "make --dry-run test-long",
     "make check": "make --dry-run check",  # .ci/run does
 }
 """What is run in the place of a command that cannot be run as it stands."""
