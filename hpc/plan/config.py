@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -96,7 +96,7 @@ def resolve(
     presets = tree.pop("presets", {})
     preset_tree, problems = _preset_layer(case, presets, preset)
     layered = yamlfile.merge(yamlfile.merge(tree, cluster_tree), preset_tree)
-    resolved, override_problems = _with_overrides(layered, overrides, _free_sections(root))
+    resolved, override_problems = _with_overrides(layered, overrides, root)
     resources, resource_problems = yamlfile.validate(
         Resources, resolved.get("resources", {}), section="resources"
     )
@@ -120,7 +120,7 @@ def errors_of(config: Config, problems: Sequence[Problem]) -> list[UserError]:
 
 def require_key(config: Config, key: str, root: Path) -> None:
     """Raise UserError unless some layer of the case states a value for ``key``."""
-    problem = _unknown_key(config.tree, yamlfile.parse_override(f"{key}=1"), _free_sections(root))
+    problem = _unknown_key(config.tree, yamlfile.parse_override(f"{key}=1"), root)
     if problem:
         raise problem
 
@@ -182,7 +182,7 @@ def _free_sections(root: Path) -> set[str]:
 
 
 def _with_overrides(
-    tree: dict[str, Tree], overrides: Sequence[str], free: Collection[str]
+    tree: dict[str, Tree], overrides: Sequence[str], root: Path
 ) -> tuple[dict[str, Tree], list[UserError]]:
     problems: list[UserError] = []
     for override in overrides:
@@ -191,7 +191,7 @@ def _with_overrides(
         except UserError as error:
             problems.append(error)
             continue
-        problem = _unknown_key(tree, over, free)
+        problem = _unknown_key(tree, over, root)
         if problem:
             problems.append(problem)
         else:
@@ -199,16 +199,22 @@ def _with_overrides(
     return tree, problems
 
 
-def _unknown_key(tree: dict[str, Tree], over: Tree, free: Collection[str]) -> UserError | None:
+def _unknown_key(tree: dict[str, Tree], over: Tree, root: Path) -> UserError | None:
     """Say what is wrong with an override's key: it must name a value that some layer states.
 
-    ``free`` are the sections that take any key, those that cases/_base leaves empty: ``resources.extra: {}``.
+    Sections that cases/_base leaves empty, such as ``resources.extra: {}``, take any key.
     """
+    problem = _unstated_key(tree, over)
+    if problem is None:
+        return None
+    (key, *_) = _keys(over)
+    return None if any(key.startswith(f"{section}.") for section in _free_sections(root)) else problem
+
+
+def _unstated_key(tree: dict[str, Tree], over: Tree) -> UserError | None:
     node: Tree = tree
     key = ""
     while isinstance(over, dict) and isinstance(node, dict):
-        if key in free:
-            return None
         part, over = next(iter(over.items()), ("", None))
         key = f"{key}.{part}".strip(".")
         if part not in node:

@@ -235,8 +235,7 @@ class Core:
         return [self.stream.batch(step, part, num_parts, self.settings.batch_size) for part in self._parts()]
 
     def _parts(self) -> range:
-        accumulate = self.settings.accumulate
-        return range(self.group.rank * accumulate, (self.group.rank + 1) * accumulate)
+        return self.group.parts(self.settings.accumulate)
 
     def _find_checkpoint(self) -> checkpoint.Found:
         checkpoints = self.attempt.paths.checkpoints

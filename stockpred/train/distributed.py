@@ -68,6 +68,10 @@ class Group:
     def is_main(self) -> bool:
         return self.env.is_main
 
+    def parts(self, accumulate: int) -> range:
+        """Return the numbers of this rank's parts, its micro-batches among those of a step."""
+        return range(self.rank * accumulate, (self.rank + 1) * accumulate)
+
     def reduce_max(self, values: list[float]) -> list[float]:
         """Return the element-wise maximum over all ranks."""
         if self.world_size == 1:

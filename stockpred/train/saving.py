@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,7 +56,7 @@ class Saver:
         """
         gathered: Contents = {}
         if type(self.learner).part_state is not Learner.part_state:
-            own = {part: self.learner.part_state(part) for part in self._own_parts()}
+            own = {part: self.learner.part_state(part) for part in self.group.parts(self.settings.accumulate)}
             ranks = self.group.gather_on_main(own)
             gathered["parts"] = {part: state for rank in ranks for part, state in rank.items()}
         if compression:
@@ -104,7 +104,7 @@ class Saver:
         self.learner.load_state_dict(state["learner"])
         if (directory / "parts.pt").exists():
             parts = checkpoint.load(directory, "parts", torch.device("cpu"))
-            for part in self._own_parts():
+            for part in self.group.parts(self.settings.accumulate):
                 self.learner.load_part_state(part, parts[part])
         self._load_compression(directory, compression)
         return Progressed(state["step"], state["global_batch"], Tracker(**state["tracker"]))
@@ -152,10 +152,6 @@ class Saver:
             )
         for name, memory in compression.items():
             memory.load_state_dict(ranks[self.group.rank][name], self.group.device)
-
-    def _own_parts(self) -> Iterable[int]:
-        accumulate = self.settings.accumulate
-        return range(self.group.rank * accumulate, (self.group.rank + 1) * accumulate)
 
     def _refuse_another_batch(self, saved: int, now: int) -> None:
         if saved != now:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from forked import Rank
 
 from hpc.base import records
 from hpc.run.paths import RunPaths
+from tests.stockpred.library.compare import leaves
 
 Ranks = list[Rank]
 LIMIT_S = 300
@@ -33,15 +33,6 @@ def checkpoint_of(run: Path) -> Path:
 def final_state(run: Path) -> dict[str, Any]:
     directory = checkpoint_of(run)
     return {file.stem: torch.load(file, weights_only=True) for file in directory.glob("*.pt")}
-
-
-def leaves(tree: Any, name: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(tree, dict | list | tuple):
-        items = tree.items() if isinstance(tree, dict) else enumerate(tree)
-        for key, value in items:
-            yield from leaves(value, f"{name}/{key}")
-    else:
-        yield name, tree
 
 
 def assert_identical(run: Path, other: Path) -> None:
