@@ -18,6 +18,7 @@ import pandas as pd
 import pytest
 
 from hpc.cli import cli
+from tests.processes import kill_all_in
 from tests.slurm.clusters import NO_SLURM, environment, refuse_without_slurm, running_cluster
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -100,7 +101,10 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         root.parent / "bars", root / "cases" / "per_stock" / "universe.csv", "2018-01-01", "2024-06-28"
     )
     yield root
-    wait_until_nothing_runs(root)
+    try:
+        wait_until_nothing_runs(root)
+    finally:
+        kill_all_in(root)
 
 
 def write_bars(folder: Path, universe: Path, first: str, last: str) -> None:

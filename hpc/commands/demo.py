@@ -23,10 +23,10 @@ def demo(case: str, preset: str, *, locally: bool) -> ExitCode:
 
     def interrupt_once(views: list[RunView]) -> None:
         (view,) = views
-        is_far = view.total_steps and (view.step or 0) >= INTERRUPT_AT * view.total_steps
-        if view.attempt == 1 and is_far and not paths.stop_request.exists():
-            tables.talk(f"*** interrupting attempt 1 at step {view.step}, as a time limit would")
-            records.write_json(paths.stop_request, {"attempt": 1})
+        if view.attempt == 1 and view.total_steps and not paths.stop_request.exists():
+            step = round(INTERRUPT_AT * view.total_steps)
+            tables.talk(f"*** attempt 1 is to be interrupted at step {step}, as a time limit would")
+            records.write_json(paths.stop_request, {"attempt": 1, "from_step": step})
 
     views = follow_views([paths], on_tick=interrupt_once)
     history = Ledger(paths.events).history()

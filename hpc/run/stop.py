@@ -47,7 +47,7 @@ class Stop:
     """One rank's request to stop, and the agreement of all ranks about it.
 
     ``deadline`` is an epoch second; ``request_file`` is read by the rank that is given one, and counts if it
-    names this ``attempt``. Ranks communicate about once per ``check_every_s``, and before every evaluation.
+    names this ``attempt``, from its ``from_step`` on if it has one. Ranks communicate about once per ``check_every_s``, and before every evaluation.
     """
 
     def __init__(
@@ -111,7 +111,7 @@ class Stop:
         """Return the same agreement on every rank; collective, called by all ranks at every step boundary."""
         if step < self._next_check and not next_evaluates:
             return Agreement()
-        cause = self._requested(next_evaluates)
+        cause = self._requested(step, next_evaluates)
         mine = [CODES[cause] if cause else 0.0, float(save_is_due), float(self._steps_between_checks())]
         code, save, interval = reduce_max(mine)
         self._next_check = step + int(interval)
@@ -124,21 +124,21 @@ class Stop:
         evaluate_s = self._worst("evaluate") if next_evaluates else 0.0
         return step_s + evaluate_s + 1.5 * self._worst("save") + self.margin_s
 
-    def _requested(self, next_evaluates: bool) -> StopCause | None:
+    def _requested(self, step: int, next_evaluates: bool) -> StopCause | None:
         if self._signalled:
             return StopCause.SIGNAL
-        if self._file_requests_it():
+        if self._file_requests_it(step):
             return StopCause.REQUEST
         if self.deadline is None:
             return None
         is_late = self.clock() + self.needed_s(next_evaluates=next_evaluates) >= self.deadline
         return StopCause.DEADLINE if is_late else None
 
-    def _file_requests_it(self) -> bool:
+    def _file_requests_it(self, step: int) -> bool:
         if self.request_file is None:
             return False
-        request = records.read_json_if_any(self.request_file)
-        return request is not None and request.get("attempt") == self.attempt
+        request = records.read_json_if_any(self.request_file) or {}
+        return request.get("attempt") == self.attempt and step >= request.get("from_step", 0)
 
     def _steps_between_checks(self) -> int:
         steps = self._recent["step"]

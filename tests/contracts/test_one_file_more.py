@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -21,6 +19,7 @@ from hpc.plan.from_args import PlanRequest, plan_from
 from hpc.plan.plan import build
 from hpc.run.history import Ledger
 from hpc.run.paths import RunPaths
+from tests import forked
 
 PROJECT = Path(__file__).resolve().parents[2]
 FILES = Path(__file__).resolve().parent / "one_file_more"
@@ -64,16 +63,8 @@ def trained(root: Path, case: str, *overrides: str) -> tuple[RunPaths, str]:
     """Check, write and train a run of a few steps; return its files and what it printed."""
     plan = build(root, case, preset="demo", overrides=(*FEW_STEPS, *overrides))
     write_run(plan)
-    done = subprocess.run(
-        [sys.executable, "-c", RANK, str(plan.paths.root)],
-        cwd=root,
-        capture_output=True,
-        text=True,
-        timeout=180,
-        check=False,
-    )
-    output = done.stdout + done.stderr
-    assert done.returncode == ExitCode.OK, output
+    code, output = forked.run(RANK, str(plan.paths.root), cwd=root, env=os.environ)
+    assert code == ExitCode.OK, output
     return plan.paths, output
 
 

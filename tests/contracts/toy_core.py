@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from forked import Rank
 from torch import Tensor, nn
 
 from hpc.base.errors import ExitCode, UserError
@@ -27,6 +26,7 @@ from hpc.run.stop import Stop
 from stockpred.config.base import TrainingConfig
 from stockpred.train import core, distributed
 from stockpred.train.learner import Batch, Direction, Evaluation, Learner, Networks, Update
+from tests.forked import Rank
 from tests.holds.control import PROJECT, PYTHONPATH
 
 REPOSITORY = PROJECT

@@ -18,6 +18,7 @@ import pytest
 from hpc.run.history import AttemptRecord, Ledger
 from hpc.run.paths import RunPaths
 from tests.holds import control
+from tests.processes import kill_all_in
 from tests.slurm.clusters import COMMAND_TIMEOUT_S, NO_SLURM
 from tests.slurm.workspaces import WAIT_S, copy_cases, fingerprint
 
@@ -31,7 +32,7 @@ STEP = 3
 
 
 @pytest.fixture(scope="module")
-def pooled(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+def pooled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]:
     """Return a workspace in which three stocks were trained, two at once, and what was printed."""
     root = new_workspace(tmp_path_factory.mktemp("array") / "pooled")
     control.hold(root, STEP)
@@ -40,7 +41,8 @@ def pooled(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
         control.release(root)
         code = process.wait(timeout=COMMAND_TIMEOUT_S)
     assert code == 0, output_of(root)
-    return root, output_of(root)
+    yield root, output_of(root)
+    kill_all_in(root)
 
 
 def test_a_pool_trains_every_stock_and_no_more_at_once_than_it_may(pooled: tuple[Path, str]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import signal
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ import pytest
 from hpc.run.history import Ledger
 from hpc.run.paths import RunPaths
 from tests.holds import control
+from tests.processes import kill_all_in
 from tests.slurm.clusters import COMMAND_TIMEOUT_S, NO_SLURM
 from tests.slurm.workspaces import WAIT_S, copy_cases, fingerprint
 
@@ -114,7 +114,7 @@ def test_a_killed_batch_side_leaves_a_run_that_the_next_submit_continues(root: P
     paths = submit_held(root, often)
     saved = Ledger(paths.events).history().committed_step
 
-    kill_all_of(root)
+    kill_all_in(root)
     lost = hpc(root, "status", "--plain").stdout
     control.release(root)
     submit(root, often, "--wait")
@@ -124,21 +124,6 @@ def test_a_killed_batch_side_leaves_a_run_that_the_next_submit_continues(root: P
     history = Ledger(paths.events).history()
     assert history.attempts[-1].first_step == saved
     assert history.finished
-
-
-def kill_all_of(root: Path) -> None:
-    """Kill every process that works in a workspace, and let none see another die."""
-    pids = [int(process.name) for process in Path("/proc").glob("[0-9]*") if is_of(process, root)]
-    for number in (signal.SIGSTOP, signal.SIGKILL):
-        for pid in pids:
-            os.kill(pid, number)
-
-
-def is_of(process: Path, root: Path) -> bool:
-    try:
-        return (process / "cwd").resolve() == root.resolve()
-    except OSError:
-        return False
 
 
 def test_without_bars_nothing_is_trained_and_nothing_is_left(root: Path) -> None:

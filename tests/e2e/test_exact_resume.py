@@ -6,8 +6,6 @@ from __future__ import annotations
 
 import os
 import random
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +15,7 @@ from hpc.attempt.submit import write_run
 from hpc.plan.plan import build
 from hpc.run.history import Ledger
 from hpc.run.paths import RunPaths
+from tests.forked import Rank
 from tests.holds.control import PROJECT
 from tests.slurm.clusters import COMMAND_TIMEOUT_S
 from tests.slurm.workspaces import fingerprint
@@ -86,9 +85,9 @@ def attempt(paths: RunPaths, number: int, death: Death | None) -> int:
     """Run the ranks; when rank 0 dies its ``death``, kill the others. Return rank 0's exit code."""
     ranks = [start(paths, number, rank, death if rank == 0 else None) for rank in range(NUM_RANKS)]
     try:
-        code = ranks[0].wait(timeout=COMMAND_TIMEOUT_S)
-        if code == 0:
-            assert ranks[1].wait(timeout=COMMAND_TIMEOUT_S) == 0
+        code = ranks[0].wait(COMMAND_TIMEOUT_S)
+        others = [rank.wait(COMMAND_TIMEOUT_S) for rank in ranks[1:] if code == 0]
+        assert not any(others), [rank.communicate()[0] for rank in ranks]
         return code
     finally:
         for rank in ranks:
@@ -96,7 +95,7 @@ def attempt(paths: RunPaths, number: int, death: Death | None) -> int:
             rank.wait()
 
 
-def start(paths: RunPaths, number: int, rank: int, death: Death | None) -> subprocess.Popen[bytes]:
+def start(paths: RunPaths, number: int, rank: int, death: Death | None) -> Rank:
     root = paths.root.parents[2]
     environ = {
         **os.environ,
@@ -109,6 +108,4 @@ def start(paths: RunPaths, number: int, rank: int, death: Death | None) -> subpr
     }
     script = str(Path(__file__).with_name("killed_rank.py"))
     words = death.words if death else ()
-    with paths.rank_log(rank).open("ab") as log:
-        command = [sys.executable, script, str(paths.root.relative_to(root)), *words]
-        return subprocess.Popen(command, cwd=root, env=environ, stdout=log, stderr=subprocess.STDOUT)
+    return Rank([script, str(paths.root.relative_to(root)), *words], cwd=root, env=environ)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from hpc.run.history import History, Ledger
 from hpc.run.paths import RunPaths
 from tests.holds import control
 from tests.holds.control import PROJECT, PYTHONPATH
+from tests.processes import commands_in
 from tests.slurm.clusters import COMMAND_TIMEOUT_S, Cluster
 
 # Four ranks on two nodes; 260 windows make 4 steps a pass, so 64 passes are 260 steps.
@@ -49,7 +50,8 @@ STOCKS = (
 WAIT_S = 600.0
 RUN_S = 900.0
 LEAVE_S = 60.0
-ASK_EVERY_S = 3.0
+ASK_EVERY_S = 10.0
+OVER = ("finished", "failed", "cancelled", "lost")
 
 
 @dataclass(frozen=True)
@@ -83,9 +85,16 @@ class Workspace:
             check=False,
         )
 
-    def start_hpc(self, *words: str) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "hpc", *words]
-        return subprocess.Popen(command, cwd=self.root, env=self.environ, stdout=subprocess.DEVNULL)
+    @contextmanager
+    def monitored(self) -> Iterator[None]:
+        """Let a monitor watch meanwhile, as a person would: it lifts the holds of requeued jobs."""
+        command = [sys.executable, "-m", "hpc", "monitor"]
+        monitor = subprocess.Popen(command, cwd=self.root, env=self.environ, stdout=subprocess.DEVNULL)
+        try:
+            yield
+        finally:
+            monitor.kill()
+            monitor.wait()
 
     def hold(self, *steps: int) -> None:
         control.hold(self.root, *steps)
@@ -122,7 +131,7 @@ class Submitted:
         return self.history.job_id
 
     def view(self) -> dict[str, Any]:
-        """Return what `hpc status` says; asking also lifts the hold of a requeued job."""
+        """Return what `hpc status` says."""
         done = self.workspace.hpc("status", self.paths.run_id, "--json")
         assert done.returncode == 0, done.stderr
         (view,) = json.loads(done.stdout)
@@ -139,22 +148,26 @@ class Submitted:
         self.until(lambda: control.is_held(self.paths, attempt=attempt, step=step))
 
     def until_attempt(self, number: int) -> None:
-        """Wait until this attempt has begun; like a monitor, lift holds meanwhile."""
-        deadline = time.monotonic() + WAIT_S
-        while len(self.history.attempts) < number:
-            self._ask_after_a_while()
-            assert time.monotonic() < deadline, self.story()
+        """Wait, with a monitor, until this attempt has begun."""
+        with self.workspace.monitored():
+            self.until(lambda: len(self.history.attempts) >= number)
 
     def until_over(self) -> str:
-        """Ask every three seconds how it goes, as a monitor does; return the last state."""
+        """Wait, with a monitor; return the last state. Asks when an attempt has ended, and now and then."""
         deadline = time.monotonic() + RUN_S
-        while (state := self._ask_after_a_while()) not in ("finished", "failed", "cancelled", "lost"):
-            assert time.monotonic() < deadline, self.story()
+        with self.workspace.monitored():
+            while (state := str(self.view()["state"])) not in OVER:
+                assert time.monotonic() < deadline, self.story()
+                self._pause()
         return state
 
-    def _ask_after_a_while(self) -> str:
-        time.sleep(ASK_EVERY_S)
-        return str(self.view()["state"])
+    def _pause(self) -> None:
+        before, until = self._num_endings(), time.monotonic() + ASK_EVERY_S
+        while self._num_endings() == before and time.monotonic() < until:
+            time.sleep(0.5)
+
+    def _num_endings(self) -> int:
+        return sum(row["kind"] == "attempt_ended" for row in Ledger(self.paths.events).rows())
 
     def story(self) -> str:
         logs = [self.paths.logs / "job.log", self.paths.rank_log(0)]
@@ -188,22 +201,8 @@ def fingerprint(paths: RunPaths) -> dict[str, str]:
 def processes_after_a_while(workspace: Workspace) -> list[str]:
     """Return the processes that still work in a workspace, once they had the time to leave."""
     deadline = time.monotonic() + LEAVE_S
-    while (found := processes_of(workspace)) and time.monotonic() < deadline:
+    while (found := commands_in(workspace.root)) and time.monotonic() < deadline:
         time.sleep(0.5)
-    return found
-
-
-def processes_of(workspace: Workspace) -> list[str]:
-    """Return the processes that work in a workspace now."""
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            is_there = (process / "cwd").resolve() == workspace.root.resolve()
-            command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-        except OSError:
-            continue
-        if is_there and int(process.name) != os.getpid():
-            found.append(command)
     return found
 
 

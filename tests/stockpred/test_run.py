@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +13,7 @@ from hpc.base.errors import ExitCode
 from hpc.plan.plan import build
 from hpc.run.history import Ledger
 from hpc.run.paths import RunPaths
+from tests import forked
 
 PROJECT = Path(__file__).resolve().parents[2]
 SETTINGS = (
@@ -57,16 +56,8 @@ def new_run(root: Path) -> RunPaths:
 def run_rank(paths: RunPaths, plugins: Path) -> tuple[int, str]:
     """Return a single rank's exit code and output."""
     environ = {name: value for name, value in os.environ.items() if not name.startswith(("SLURM_", "HPC_"))}
-    done = subprocess.run(
-        [sys.executable, "-c", RANK, str(paths.root), str(plugins)],
-        cwd=paths.root.parents[2],
-        env=environ | {"PYTHONPATH": str(PROJECT), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    return done.returncode, done.stdout + done.stderr
+    environ |= {"PYTHONPATH": str(PROJECT), "OMP_NUM_THREADS": "1"}
+    return forked.run(RANK, str(paths.root), str(plugins), cwd=paths.root.parents[2], env=environ)
 
 
 def refuse_checkpoints(paths: RunPaths) -> Path:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -137,12 +138,8 @@ def test_terminating_the_batch_side_ends_the_run_and_usr2_only_the_attempt(
     run = local_run(tmp_path, "if env.attempt == 2: finish()\nwork_until_told(); commit(7); leave()")
     paths = RunPaths(run.run_dir)
     code = "import pickle, sys; run = pickle.loads(bytes.fromhex(sys.argv[1])); print(run())"
-    import pickle
-
     batch = subprocess.Popen([sys.executable, "-c", code, pickle.dumps(run).hex()], stdout=subprocess.PIPE)
-    while not paths.rank_log(1).exists() or not paths.rank_log(1).read_text():
-        time.sleep(0.05)
-    time.sleep(0.3)
+    wait_for_ranks(paths, batch)
 
     batch.send_signal(number)
     out, _ = batch.communicate(timeout=60)
@@ -150,6 +147,14 @@ def test_terminating_the_batch_side_ends_the_run_and_usr2_only_the_attempt(
     assert out.decode().strip() == ("stop" if state == "cancelled" else "finished")
     assert Ledger(paths.events).history().attempts[0].cause == state
     assert not paths.lease.exists()
+
+
+def wait_for_ranks(paths: RunPaths, batch: subprocess.Popen[bytes]) -> None:
+    """Wait until both ranks have said their first word; from then on they listen."""
+    logs = [paths.rank_log(rank) for rank in range(2)]
+    while not all(log.exists() and log.read_text() for log in logs):
+        assert batch.poll() is None, "the batch side ended before its ranks began"
+        time.sleep(0.05)
 
 
 def test_a_batch_side_that_was_killed_leaves_a_run_that_goes_on(tmp_path: Path) -> None:
@@ -175,11 +180,8 @@ def test_an_attempt_that_lost_its_lease_ends_its_ranks_and_writes_nothing(tmp_pa
         "import sys, pickle; from hpc.run import lease; lease.RENEW_S = 0.3;"
         "run = pickle.loads(bytes.fromhex(sys.argv[1])); print(run())"
     )
-    import pickle
-
     batch = subprocess.Popen([sys.executable, "-c", code, pickle.dumps(run).hex()], stdout=subprocess.PIPE)
-    while not paths.rank_log(1).exists() or not paths.rank_log(1).read_text():
-        time.sleep(0.05)
+    wait_for_ranks(paths, batch)
     taken = {**json.loads(paths.lease.read_text()), "token": "another", "attempt": 2}
     records.write_json(paths.lease, taken)
 

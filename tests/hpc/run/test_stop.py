@@ -127,3 +127,11 @@ def test_only_a_wish_for_this_attempt_counts(tmp_path: Path) -> None:
 
     assert before == Agreement()
     assert agree(stop, 2).stop is StopCause.REQUEST
+
+
+def test_a_request_from_a_step_on_waits_for_it(tmp_path: Path) -> None:
+    request = tmp_path / "stop.json"
+    records.write_json(request, {"attempt": 1, "from_step": 5})
+    stop = new_stop(request_file=request, attempt=1)
+
+    assert [agree(stop, step).stop for step in (4, 5)] == [None, StopCause.REQUEST]

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -17,6 +15,7 @@ from hpc.base.errors import ExitCode, UserError
 from hpc.run.jobenv import JobEnv
 from hpc.run.paths import RunPaths
 from stockpred.train import devices, distributed
+from tests.forked import LIMIT_S, Rank
 
 
 def env_of(rank: int, world_size: int) -> JobEnv:
@@ -29,35 +28,35 @@ def test_an_address_left_by_an_older_job_is_not_taken(tmp_path: Path) -> None:
     stale = {"host": "127.0.0.1", "port": 1, "job_id": None, "token": "gone"}
     paths.rendezvous(1).write_text(json.dumps(stale))
     ranks = toy_core.launch(tmp_path, 2, 1, {"max_steps": 2}, {})
-    outputs = [rank.communicate(timeout=300)[0] for rank in ranks]
+    outputs = [rank.communicate(LIMIT_S)[0] for rank in ranks]
     assert [rank.returncode for rank in ranks] == [0, 0], outputs
     assert json.loads(paths.rendezvous(1).read_text())["port"] != 1
 
 
 def test_a_rank_whose_fellows_never_come_says_so(tmp_path: Path) -> None:
     request = json.dumps({"settings": {}, "options": {"rendezvous_timeout_s": 1.0}})
-    environ = os.environ | {"PYTHONPATH": str(toy_core.REPOSITORY), "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}
-    program = [sys.executable, toy_core.__file__, str(tmp_path), request]
     for rank in ("1", "0"):
-        result = subprocess.run(
-            program, env=environ | {"RANK": rank}, capture_output=True, text=True, check=False, timeout=300
-        )
-        assert result.returncode == 1, result.stderr
-        waited = re.search(rf"rank {rank} of 2: waited (\d+) s for the others in vain", result.stdout)
-        assert waited, result.stdout
-        assert 1 <= int(waited[1]) < 20
+        alone = Rank([toy_core.__file__, str(tmp_path), request], cwd=tmp_path, env=environ_of(rank))
+        output, _ = alone.communicate(LIMIT_S)
+        assert alone.returncode == 1, output
+        assert re.search(rf"rank {rank} of 2: waited \d+ s for the others in vain", output), output
+
+
+def environ_of(rank: str) -> dict[str, str]:
+    own = {"PYTHONPATH": str(toy_core.REPOSITORY), "OMP_NUM_THREADS": "1"}
+    return {**os.environ, **own, "RANK": rank, "WORLD_SIZE": "2"}
 
 
 def test_ranks_that_met_but_cannot_talk_do_not_say_that_they_waited(tmp_path: Path) -> None:
     ranks = toy_core.launch(tmp_path, 2, 1, {"max_steps": 2}, {}, GLOO_SOCKET_IFNAME="nosuchnet0")
-    outputs = [rank.communicate(timeout=300)[0] for rank in ranks]
+    outputs = [rank.communicate(LIMIT_S)[0] for rank in ranks]
     assert [rank.returncode for rank in ranks] == [1, 1], outputs
     assert any("the process group could not be formed" in output for output in outputs), outputs
     assert not any("waited" in output for output in outputs), outputs
 
 
 AFTERWARDS = """
-import os, sys, pathlib
+import contextlib, sys, pathlib
 sys.path.insert(0, sys.argv[1])
 import toy_core
 from hpc.base.errors import UserError
@@ -67,25 +66,22 @@ try:
     toy_core.main(pathlib.Path(sys.argv[2]), settings, toy_core.Options(bad_step=eval(sys.argv[3])))
 except UserError as error:
     pass
-tasks = pathlib.Path("/proc/self/task").iterdir()
-print([name for task in tasks if "gloo" in (name := (task / "comm").read_text()) or "tcpstore" in name])
+names = []
+for task in pathlib.Path("/proc/self/task").iterdir():
+    with contextlib.suppress(OSError):  # a thread may end meanwhile
+        names.append((task / "comm").read_text())
+print([name for name in names if "gloo" in name or "tcpstore" in name])
 """
 
 
 @pytest.mark.parametrize("bad_step", [None, 3])
 def test_no_thread_of_the_group_outlives_it(tmp_path: Path, bad_step: int | None) -> None:
-    environ = os.environ | {"PYTHONPATH": str(toy_core.REPOSITORY), "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}
-    arguments = [str(Path(toy_core.__file__).parent), str(tmp_path), str(bad_step)]
-    ranks = [
-        subprocess.Popen(
-            [sys.executable, "-c", AFTERWARDS, *arguments],
-            env=environ | {"RANK": str(rank)},
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    assert [rank.communicate(timeout=300)[0] for rank in ranks] == ["[]\n", "[]\n"]
+    script = tmp_path / "afterwards.py"
+    script.write_text(AFTERWARDS)
+    command = [str(script), str(Path(toy_core.__file__).parent), str(tmp_path), str(bad_step)]
+    ranks = [Rank(command, cwd=tmp_path, env=environ_of(rank)) for rank in ("0", "1")]
+    outputs = [rank.communicate(LIMIT_S)[0] for rank in ranks]
+    assert [output.splitlines()[-1] for output in outputs] == ["[]", "[]"]
     assert [rank.returncode for rank in ranks] == [0, 0]
 
 

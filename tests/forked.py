@@ -15,7 +15,14 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-PRELOADED = ["torch.nn.parallel", "torch.distributed", "stockpred.train.core", "tests.holds.sitecustomize"]
+PRELOADED = [
+    *("torch._dynamo", "torch.nn.parallel", "torch.distributed", "pandas", "matplotlib.figure"),
+    *("stockpred.run", "stockpred.train.core", "stockpred.report.build"),
+]
+"""What a rank, and the report after it, take seconds to import."""
+
+LIMIT_S = 600.0
+"""Nothing waits for it to pass: it ends what hangs."""
 
 
 class Rank:
@@ -71,6 +78,27 @@ def _run(command: list[str], cwd: str, environ: dict[str, str], output: str) -> 
     os.environ.clear()
     os.environ.update(environ)
     os.chdir(cwd)
+    _begin_like_python(environ.get("PYTHONPATH", ""))
     sys.argv = command
     sys.path.insert(0, str(Path(command[0]).parent))
     runpy.run_path(command[0], run_name="__main__")
+
+
+def _begin_like_python(search_path: str) -> None:
+    """Put the search path first and run the first ``sitecustomize.py`` on it, as a new Python does."""
+    folders = [folder for folder in search_path.split(os.pathsep) if folder]
+    sys.path[:0] = folders
+    for folder in folders:
+        if (Path(folder) / "sitecustomize.py").exists():
+            runpy.run_path(str(Path(folder) / "sitecustomize.py"))
+            return
+
+
+def run(script: str, *arguments: str, cwd: Path, env: Mapping[str, str]) -> tuple[int, str]:
+    """Run a Python script to its end in a process of its own; return its exit code and output."""
+    path = cwd / "script.py"
+    path.write_text(script)
+    rank = Rank([str(path), *arguments], cwd=cwd, env=env)
+    output, _ = rank.communicate(LIMIT_S)
+    assert rank.returncode is not None
+    return rank.returncode, output
