@@ -388,7 +388,7 @@ def test_the_parallel_launch_finds_a_broken_script(workspace: Path) -> None:
 
 
 def test_the_parallel_launch_trains_its_cases_side_by_side(workspace: Path) -> None:
-    tiny = "--set training.epochs=1 --set data.synthetic.num_bars=300"
+    tiny = "--set training.epochs=1 --set data.synthetic.num_bars=300 --set resources.gpus=1"
     shutil.copytree(workspace / "cases" / "crypto", workspace / "cases" / "second")
     try:
         words = f"--preset demo {tiny} --local --yes --wait crypto second"

@@ -19,7 +19,7 @@ from tests.processes import kill_all_in
 from tests.slurm.clusters import COMMAND_TIMEOUT_S, NO_SLURM
 from tests.slurm.workspaces import WAIT_S, copy_cases, fingerprint
 
-BRIEF = ("training.epochs=2",)
+BRIEF = ("training.epochs=2", "resources.gpus=1")
 STEP = 5
 
 
@@ -59,6 +59,7 @@ def test_the_demo_is_interrupted_once_and_ends_like_a_run_that_was_not(root: Pat
     shown = hpc(root, "demo", "--local")
     paths = run_of(root, shown)
     whole = hpc(root, "submit", "crypto", "--preset", "demo", "--local", "--wait", "--fresh")
+    again = hpc(root, "submit", "crypto", "--preset", "demo", "--local")
 
     history = Ledger(paths.events).history()
     assert [attempt.cause for attempt in history.attempts] == ["request", "finished"]
@@ -69,6 +70,8 @@ def test_the_demo_is_interrupted_once_and_ends_like_a_run_that_was_not(root: Pat
     assert not re.search(r"(src|href)=[\"']?https?:", page)
     assert fingerprint(paths) == fingerprint(run_of(root, whole))
     assert f"report: {paths.report}" in shown.stdout
+    assert "was finished before" in again.stdout
+    assert run_of(root, again) == run_of(root, whole)
 
 
 def submit(root: Path, *words: str) -> subprocess.CompletedProcess[str]:
@@ -81,15 +84,6 @@ def submit_held(root: Path, *words: str) -> RunPaths:
     paths = run_of(root, submit(root, *words))
     until(lambda: control.is_held(paths, attempt=1, step=STEP))
     return paths
-
-
-def test_submitting_a_finished_run_again_points_to_its_report(root: Path) -> None:
-    first = submit(root, "--wait")
-    again = submit(root)
-
-    assert "was finished before" in again.stdout
-    assert run_of(root, again) == run_of(root, first)
-    assert len(list((root / "runs" / "crypto").glob("demo-*"))) == 1
 
 
 def test_a_live_run_is_not_started_twice_and_a_cancelled_one_continues(root: Path) -> None:
