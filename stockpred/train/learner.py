@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal, Protocol
@@ -159,7 +160,8 @@ class Task(Protocol):
     """An experiment on prepared bars: what the core trains, and how the result is tested.
 
     ``tasks/NAME/task.py`` makes it. ``prepare(experiment, paths, check_lease=...)`` of that module has made
-    the bars ready before, on rank 0.
+    the bars ready before, on rank 0. What its test calls of a learner beyond ``Learner`` stands there as a
+    protocol named ``TaskLearner``, which is checked at submit and before training.
     """
 
     @property
@@ -178,6 +180,19 @@ class Task(Protocol):
         The networks hold the best weights and lie on ``device``. ``check_lease`` is called before each write.
         """
         ...
+
+
+@contextmanager
+def evaluation_mode(*networks: nn.Module) -> Iterator[None]:
+    """Put networks into evaluation mode; afterwards each module has the mode that it had, frozen or not."""
+    modes = [(module, module.training) for network in networks for module in network.modules()]
+    for network in networks:
+        network.eval()
+    try:
+        yield
+    finally:
+        for module, is_training in modes:
+            module.training = is_training
 
 
 def num_parameters(network: nn.Module) -> int:
