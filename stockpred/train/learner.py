@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -198,6 +199,14 @@ def evaluation_mode(*networks: nn.Module) -> Iterator[None]:
 def num_parameters(network: nn.Module) -> int:
     """Return how many numbers training may change; a shared tensor counts once."""
     return sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
+
+
+def copied(batch: Batch) -> Batch:
+    """Return a batch that a forward pass may alter without altering ``batch``."""
+    return {
+        name: value.detach().clone() if isinstance(value, Tensor) else copy.deepcopy(value)
+        for name, value in batch.items()
+    }
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:
