@@ -70,7 +70,11 @@ class Stream(Protocol):
         ...
 
     def evaluation(self, part: int, num_parts: int, batch_size: int) -> Iterator[Batch]:
-        """Yield this part's share of the validation samples; over all parts each comes exactly once."""
+        """Yield this part's share of the validation samples; over all parts each comes exactly once.
+
+        Where whole batches are dealt out in turn, an evaluation that draws random numbers draws the same for
+        every number of parts.
+        """
         ...
 
 
@@ -110,7 +114,8 @@ class Learner(ABC):
     def score(self, rows: Mapping[str, Tensor]) -> dict[str, float]:
         """Return the metrics of the whole validation set, from all of its rows on the CPU, in order.
 
-        Called on rank 0, for whom the others wait.
+        Called on rank 0, for whom the others wait, and not where there are no rows. Torch's generators are
+        seeded by the step alone: what is drawn here does not depend on the number of ranks.
         """
         return {}
 
