@@ -14,7 +14,7 @@ from hpc.base import records
 from hpc.base.errors import UserError
 from hpc.run.paths import RunPaths
 from stockpred.score import metrics
-from stockpred.score.metrics import Estimate, EvaluatedModel, Floats, Integers
+from stockpred.score.metrics import EvaluatedModel, Floats, Integers
 from stockpred.tasks.forecast import results as results_file
 from stockpred.tasks.forecast.results import ForecastResults, ForecastScores
 from stockpred.train.checkpoint import CheckLease, without_lease
@@ -127,17 +127,13 @@ def _row(name: str, label: str, forecasts: Forecasts) -> ForecastScores:
         r2_return=metrics.r_squared(predicted, realised),
         skill=metrics.skill(squared, reference),
         skill_interval=None if is_persistence else metrics.skill_interval(squared, reference, date),
-        versus_persistence=None if is_persistence else _versus(squared, reference, date),
+        versus_persistence=None if is_persistence else metrics.diebold_mariano(squared, reference, date),
         skill_return=metrics.skill(squared_return, realised**2),
         skill_return_interval=None
         if is_persistence
         else metrics.skill_interval(squared_return, realised**2, date),
         direction=metrics.direction_accuracy(predicted, realised, date),
     )
-
-
-def _versus(loss: Floats, reference_loss: Floats, date: Integers) -> Estimate | None:
-    return metrics.diebold_mariano(loss, reference_loss, date) if len(np.unique(date)) > 1 else None
 
 
 def _always_up(forecasts: Forecasts) -> ForecastScores:
