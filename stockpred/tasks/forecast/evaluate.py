@@ -13,13 +13,12 @@ import pandas as pd
 from hpc.base import records
 from hpc.base.errors import UserError
 from hpc.run.paths import RunPaths
+from stockpred.data.times import day_numbers, iso_date
 from stockpred.score import metrics
 from stockpred.score.metrics import EvaluatedModel, Floats, Integers
 from stockpred.tasks.forecast import results as results_file
 from stockpred.tasks.forecast.results import ForecastResults, ForecastScores
 from stockpred.train.checkpoint import CheckLease, without_lease
-
-_NS_PER_DAY = 86_400_000_000_000
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,7 @@ class Forecasts:
 
     @property
     def date(self) -> Integers:
-        return self.time // _NS_PER_DAY
+        return day_numbers(self.time)
 
 
 def evaluate_test(
@@ -80,8 +79,8 @@ def score(forecasts: Forecasts, *, drift: float, evaluated: EvaluatedModel) -> F
         category=forecasts.category,
         num_bars=len(forecasts.time),
         num_dates=len(np.unique(forecasts.date)),
-        first_time=_iso_date(forecasts.time[0]),
-        last_time=_iso_date(forecasts.time[-1]),
+        first_time=iso_date(forecasts.time[0]),
+        last_time=iso_date(forecasts.time[-1]),
         drift=drift,
         model=_row(evaluated.model, evaluated.model, forecasts),
         rivals=(
@@ -181,7 +180,3 @@ def _require_numbers(forecasts: Forecasts, model: str) -> None:
             f"{model} forecasts no number for {wrong.sum():,} of {len(wrong):,} test bars",
             fix="lower training.lr, or scale the inputs (series.inputs=changes)",
         )
-
-
-def _iso_date(time: np.int64) -> str:
-    return str(np.datetime64(int(time), "ns").astype("datetime64[D]"))

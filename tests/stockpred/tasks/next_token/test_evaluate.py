@@ -85,8 +85,8 @@ def test_a_model_equal_to_the_best_rival_does_not_beat_it(make_market: MakeMarke
 
 def on_one_date(market: TokenDataset) -> TokenDataset:
     """Return the market with a thousandth of the time between its bars."""
-    day = (market.day - market.day.min()) // 1000
-    return replace(market, day=day, splits=cut(np.unique(day), (0.7, 0.15, 0.15), 12))
+    time = (market.time - market.time.min()) // 1000
+    return replace(market, time=time, splits=cut(np.unique(time), (0.7, 0.15, 0.15), 12))
 
 
 def test_a_test_on_one_date_claims_nothing(make_market: MakeMarket, tmp_path: Path) -> None:
@@ -150,7 +150,7 @@ def test_predictions_hold_every_test_bar_once_with_what_really_happened(
     np.testing.assert_array_equal(table["realised_return"], market.close_return[targets])
     np.testing.assert_allclose(table["previous_close"], market.close[targets - 1])
     np.testing.assert_array_equal(
-        table["time"].to_numpy("datetime64[ns]").astype(np.int64), market.day[targets]
+        table["time"].to_numpy("datetime64[ns]").astype(np.int64), market.time[targets]
     )
     assert table["nll"].mean() == pytest.approx(found.model.nats)
     levels = table[["q05", "q10", "q25", "q50", "q75", "q90", "q95"]].to_numpy()
