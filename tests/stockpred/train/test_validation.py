@@ -109,11 +109,18 @@ def test_a_choice_by_a_metric_that_validation_did_not_give_says_so() -> None:
     assert caught.value.fix == "choose one that it gave: noise, last"
 
 
+def test_a_network_in_evaluation_mode_as_a_whole_is_put_into_training() -> None:
+    learner = Sampling()
+    learner.networks["model"].eval()
+    prepare(learner, ALONE, SETTINGS)
+    assert all(module.training for module in learner.networks["model"].modules())
+
+
 def test_validation_leaves_a_frozen_part_frozen_and_the_rest_in_training() -> None:
     learner = Sampling()
-    updater, _ = prepare(learner, ALONE, SETTINGS)
     model = learner.networks["model"]
     model[0].eval()
+    updater, _ = prepare(learner, ALONE, SETTINGS)
     before = [module.training for module in model.modules()]
     validate(learner, GaussianStream(), updater, ALONE, SETTINGS, 1)
     assert not any(learner.modes)
