@@ -26,8 +26,8 @@ from torch.nn import functional
 
 from hpc.run.jobenv import JobEnv
 from stockpred.config.next_token import NextTokenExperiment
+from stockpred.learners.language_model import LanguageModel
 from stockpred.models.market_gpt import model_flops_per_token
-from stockpred.tasks.next_token.task import LanguageModel
 from stockpred.train.core import prepare
 from stockpred.train.distributed import Group
 from stockpred.train.learner import Batch, to_device

@@ -13,7 +13,7 @@ from hpc.base.errors import ExitCode
 from hpc.run.attempt import Attempt
 from hpc.run.jobenv import JobEnv
 from hpc.run.paths import RunPaths
-from stockpred.config import registry, schema
+from stockpred.config import combination, registry, schema
 
 if TYPE_CHECKING:
     import torch
@@ -68,6 +68,7 @@ def _run(env: JobEnv, attempt: Attempt) -> ExitCode:
 
     with distributed.joined(env, paths, experiment.training, timeout_s=PREPARING_S) as group:
         task: Task = task_module.task(experiment, paths)
+        combination.require_methods(experiment.task.name, experiment.learner.name, task.learner)
         if env.is_main:
             log.info("%s; on %s", task.describe(), group.device)
             if group.warning is not None:

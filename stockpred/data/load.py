@@ -50,8 +50,8 @@ def load_checked_bars(config: DataConfig, universe: Universe, context_length: in
     source = _between(load(config, universe), config)
     category_of = {asset.symbol: asset.category for asset in universe.assets}
     checked = quality.check(source.bars, category_of, config.max_hole_sessions)
-    dates = np.unique(checked.columns.time)
-    parts = splits.cut(dates, config.split, context_length, where="data.split")
+    times = np.unique(checked.columns.time)
+    parts = splits.cut(times, config.split, context_length, where="data.split")
     return UniverseBars(universe, source, checked, parts)
 
 

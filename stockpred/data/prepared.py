@@ -67,11 +67,29 @@ class PreparedFiles:
     paths: RunPaths
     json_files: tuple[Path, ...]
     settings: SettingsDigest
+    arrays: tuple[str, ...] = ()
+
+    def ensure(self, make: Callable[[], Contents], check_lease: Callable[[], None]) -> None:
+        """Make sure that the files are there and are the right ones.
+
+        Complete files are verified and used again; else ``make`` gives what is written. Raises UserError for
+        bars or settings other than those that the run began with. ``check_lease`` is called right before
+        anything in the run directory is written or removed, and raises where another attempt holds the run.
+        """
+        if self.is_complete():
+            self.verify()
+        else:
+            self.write(make(), check_lease)
 
     def is_complete(self) -> bool:
-        """Return whether an earlier attempt has written every file."""
+        """Return whether an earlier attempt has written every file; an older version may lack an array."""
         has_all = all(path.is_file() for path in (*self.json_files, self.paths.data_info))
-        return has_all and store.read_manifest(self.paths.prepared) is not None
+        manifest = store.read_manifest(self.paths.prepared)
+        return (
+            has_all
+            and manifest is not None
+            and {f"{name}.npy" for name in self.arrays} <= set(manifest["files"])
+        )
 
     def verify(self) -> None:
         """Raise UserError where a prepared file was changed, or was made with other settings."""

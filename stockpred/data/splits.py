@@ -12,6 +12,7 @@ import numpy as np
 from hpc.base.errors import UserError
 from stockpred.config.base import Fractions
 from stockpred.data.arrays import Ints
+from stockpred.data.times import begin_of, iso_date
 
 NAMES = ("train", "validation", "test")
 
@@ -31,27 +32,27 @@ class SplitRange:
 
 
 def cut(
-    days: Ints, split: Fractions | tuple[date, date], context_length: int, *, where: str | None = None
+    times: Ints, split: Fractions | tuple[date, date], context_length: int, *, where: str | None = None
 ) -> dict[str, SplitRange]:
-    """Split the sorted unique ``days``; the embargo before validation and test is one context each.
+    """Split the sorted unique ``times`` of bars; the embargo before validation and test is one context each.
 
     ``split`` holds the fractions of what the two gaps leave, or the dates from which validation and test are
-    scored. Raises UserError where that leaves less than one day for a part.
+    scored. Raises UserError where that leaves less than one time for a part.
     """
     if len(split) == 3:
-        validation, test = _by_fractions(len(days), split, context_length)
+        validation, test = _by_fractions(len(times), split, context_length)
     else:
-        validation, test = (int(np.searchsorted(days, _ns(first))) for first in split)
-    sizes = (validation - context_length, test - context_length - validation, len(days) - test)
+        validation, test = (int(np.searchsorted(times, begin_of(first))) for first in split)
+    sizes = (validation - context_length, test - context_length - validation, len(times) - test)
     if min(sizes) < 1:
-        raise _too_few(days, split, context_length, where)
+        raise _too_few(times, split, context_length, where)
     bounds = (
         (0, 0, validation - context_length),
         (validation - context_length, validation, test - context_length),
-        (test - context_length, test, len(days)),
+        (test - context_length, test, len(times)),
     )
     return {
-        name: SplitRange(int(days[context]), int(days[start]), int(days[end - 1]))
+        name: SplitRange(int(times[context]), int(times[start]), int(times[end - 1]))
         for name, (context, start, end) in zip(NAMES, bounds, strict=True)
     }
 
@@ -73,26 +74,22 @@ def read(described: Mapping[str, Mapping[str, Any]]) -> dict[str, SplitRange]:
     }
 
 
-def _by_fractions(num_days: int, fractions: Fractions, context_length: int) -> tuple[int, int]:
-    """Return the first scored day of validation and of test."""
-    usable = num_days - 2 * context_length
+def _by_fractions(num_times: int, fractions: Fractions, context_length: int) -> tuple[int, int]:
+    """Return the first scored time of validation and of test, by its number."""
+    usable = num_times - 2 * context_length
     num_train, num_validation = (int(usable * fraction + 1e-9) for fraction in fractions[:2])
     validation = num_train + context_length
     return validation, validation + num_validation + context_length
 
 
-def _ns(day: date) -> int:
-    return int(np.datetime64(day, "ns").astype(np.int64))
-
-
 def _too_few(
-    days: Ints, split: Fractions | tuple[date, date], context_length: int, where: str | None
+    times: Ints, split: Fractions | tuple[date, date], context_length: int, where: str | None
 ) -> UserError:
     if len(split) == 3:
-        usable = max(len(days) - 2 * context_length, 0)
-        what = f"{len(days)} dates are too few: two gaps of {context_length} leave {usable} to split"
+        usable = max(len(times) - 2 * context_length, 0)
+        what = f"{len(times)} dates are too few: two gaps of {context_length} leave {usable} to split"
         return UserError(what, where=where, fix="use more bars, or a smaller model.context_length")
-    first, last = (str(np.datetime64(int(day), "ns").astype("datetime64[D]")) for day in (days[0], days[-1]))
+    first, last = iso_date(times[0]), iso_date(times[-1])
     what = (
         f"validation from {split[0]} and test from {split[1]} do not fit bars from {first} to {last} "
         f"with {context_length} dates left out before each"

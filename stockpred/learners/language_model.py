@@ -12,7 +12,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from stockpred.config.base import Experiment
-from stockpred.train.learner import Batch, Direction, Evaluation, Learner, Networks, Update
+from stockpred.train.learner import (
+    Batch,
+    Direction,
+    Evaluation,
+    Learner,
+    Networks,
+    Update,
+    evaluation_mode,
+)
 
 TASKS = ("next_token",)
 MODEL = "tokens_BT, asset_B, category_B -> logits_BTV"
@@ -49,12 +57,8 @@ class LanguageModel(Learner):
     def predict_log_probs(self, batch: Batch) -> Tensor:
         """Return log_probs_BTV of the token after each position: float32, no dropout, no gradient."""
         model = self.networks["model"]
-        was_training = model.training
-        model.eval()
-        with torch.no_grad():
-            log_probs_BTV = predict(model, batch).float().log_softmax(-1)
-        model.train(was_training)
-        return log_probs_BTV
+        with torch.no_grad(), evaluation_mode(model):
+            return predict(model, batch).float().log_softmax(-1)
 
 
 def build(experiment: Experiment, model: nn.Module) -> LanguageModel:

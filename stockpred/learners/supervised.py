@@ -12,7 +12,15 @@ from torch import Tensor, nn
 
 from hpc.base.errors import UserError
 from stockpred.config.base import Experiment
-from stockpred.train.learner import Batch, Direction, Evaluation, Learner, Networks, Update
+from stockpred.train.learner import (
+    Batch,
+    Direction,
+    Evaluation,
+    Learner,
+    Networks,
+    Update,
+    evaluation_mode,
+)
 
 TASKS = ("forecast",)
 MODEL = "inputs_BTF -> forecast_B"
@@ -49,12 +57,8 @@ class Supervised(Learner):
     def forecast(self, batch: Batch) -> Tensor:
         """Return forecast_B in model units: no dropout, no gradient."""
         model = self.networks["model"]
-        was_training = model.training
-        model.eval()
-        with torch.no_grad():
-            forecast_B = predict(model, batch)
-        model.train(was_training)
-        return forecast_B
+        with torch.no_grad(), evaluation_mode(model):
+            return predict(model, batch)
 
 
 def build(experiment: Experiment, model: nn.Module) -> Supervised:

@@ -52,15 +52,22 @@ def percent(share: float | None, digits: int = 1) -> str:
     return ABSENT if share is None else signed(100 * share, digits)
 
 
-def interval(estimate: Estimate, digits: int = 3, *, negated: bool = False) -> str:
-    """Return ``0.270 to 0.310``; ``negated`` for a gain, which is the negative of a difference."""
+def interval(estimate: Estimate | None, digits: int = 3, *, negated: bool = False) -> str:
+    """Return ``0.270 to 0.310``, nothing for no interval.
+
+    ``negated`` is for a gain, which is the negative of a difference.
+    """
+    if estimate is None:
+        return ""
     low, high = (-estimate.high, -estimate.low) if negated else (estimate.low, estimate.high)
     return f"{signed(low, digits)} to {signed(high, digits)}"
 
 
 def percent_interval(estimate: Estimate | Proportion | None, digits: int = 2) -> str:
     """Return both ends of an interval as percentages, without the percent sign; nothing for no interval."""
-    return "" if estimate is None else f"{percent(estimate.low, digits)} to {percent(estimate.high, digits)}"
+    if estimate is None or estimate.low is None:
+        return ""
+    return f"{percent(estimate.low, digits)} to {percent(estimate.high, digits)}"
 
 
 def p_value(found: Estimate | float | None) -> str:

@@ -53,11 +53,11 @@ class Correlation:
 
 @dataclass(frozen=True)
 class Proportion:
-    """A share with its 95 % interval, which takes groups of dependent trials whole."""
+    """A share with its 95 % interval, which takes groups of dependent trials whole; None for one group."""
 
     share: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     num_trials: int
 
 
@@ -159,6 +159,8 @@ def direction_accuracy(call: Floats, outcome: Floats, groups: Integers) -> Propo
         return None
     is_hit = (np.sign(call[decided]) == np.sign(outcome[decided])).astype(np.float64)
     found = mean_by_group(is_hit, groups[decided])
+    if found is None:
+        return Proportion(float(is_hit.mean()), None, None, len(is_hit))
     return Proportion(found.mean, max(0.0, found.low), min(1.0, found.high), len(is_hit))
 
 
@@ -178,12 +180,15 @@ def long_run_variance(values: Floats, num_lags: int) -> float:
     return float(S_hac_simple(centred, nlags=num_lags)[0, 0]) / len(values)
 
 
-def mean_by_group(values: Floats, groups: Integers) -> Estimate:
+def mean_by_group(values: Floats, groups: Integers) -> Estimate | None:
     """Estimate the mean of values that depend on each other within a group and between near groups.
 
     Groups are dates. The mean is a ratio of sums over groups; its error is the Newey-West error of the
     linearised contributions to that ratio, so that groups of uneven size have the weight of their values.
+    None for fewer than two groups, from which no error can be estimated.
     """
+    if _are_one_group(groups):
+        return None
     return _estimate(*_ratio_of_sums(values, np.ones(len(values)), groups))
 
 
@@ -195,10 +200,14 @@ def skill_interval(loss: Floats, reference_loss: Floats, groups: Integers) -> Es
     1 - R -+ 1.96 errors and the p value that of no skill. None where the reference loses nothing, and for
     fewer than two groups, from which no error can be estimated.
     """
-    if not reference_loss.any() or (groups == groups[0]).all():
+    if not reference_loss.any() or _are_one_group(groups):
         return None
     ratio, error, num_groups = _ratio_of_sums(loss, reference_loss, groups)
     return _estimate(1.0 - ratio, error, num_groups)
+
+
+def _are_one_group(groups: Integers) -> bool:
+    return bool((groups == groups[0]).all())
 
 
 def _ratio_of_sums(over: Floats, under: Floats, groups: Integers) -> tuple[float, float, int]:
@@ -217,8 +226,11 @@ def _estimate(mean: float, error: float, num_groups: int) -> Estimate:
     return Estimate(mean, error, low, high, _two_sided(mean, error), num_groups)
 
 
-def diebold_mariano(loss: Floats, reference_loss: Floats, groups: Integers) -> Estimate:
-    """Estimate mean(loss - reference) with HAC errors (Diebold and Mariano 1995); negative is better."""
+def diebold_mariano(loss: Floats, reference_loss: Floats, groups: Integers) -> Estimate | None:
+    """Estimate mean(loss - reference) with HAC errors (Diebold and Mariano 1995); negative is better.
+
+    None for fewer than two groups.
+    """
     return mean_by_group(loss - reference_loss, groups)
 
 

@@ -49,7 +49,7 @@ class Found:
 
 @dataclass(frozen=True)
 class Best:
-    """The weights with the lowest ``metric`` so far: network name -> state dict."""
+    """The best weights so far: network name -> state dict, and the ``metric`` that chose them."""
 
     step: int
     metric: str

@@ -297,7 +297,9 @@ def prepare(
     # Rank 0 decides: gradients that one rank scales and another does not must never be averaged.
     precision = group.from_main(choose_precision(settings.precision, group.device))
     for network in learner.networks.values():
-        network.to(group.device).train()
+        network.to(group.device)
+        if not network.training:  # in a network that trains, a part that is in evaluation mode is frozen
+            network.train()
         if settings.gradient_checkpointing:
             recompute_activations(network)
         if settings.compile:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal, Protocol
@@ -68,7 +70,11 @@ class Stream(Protocol):
         ...
 
     def evaluation(self, part: int, num_parts: int, batch_size: int) -> Iterator[Batch]:
-        """Yield this part's share of the validation samples; over all parts each comes exactly once."""
+        """Yield this part's share of the validation samples; over all parts each comes exactly once.
+
+        Where whole batches are dealt out in turn, an evaluation that draws random numbers draws the same for
+        every number of parts.
+        """
         ...
 
 
@@ -108,7 +114,8 @@ class Learner(ABC):
     def score(self, rows: Mapping[str, Tensor]) -> dict[str, float]:
         """Return the metrics of the whole validation set, from all of its rows on the CPU, in order.
 
-        Called on rank 0, for whom the others wait.
+        Called on rank 0, for whom the others wait, and not where there are no rows. Torch's generators are
+        seeded by the step alone: what is drawn here does not depend on the number of ranks.
         """
         return {}
 
@@ -159,7 +166,8 @@ class Task(Protocol):
     """An experiment on prepared bars: what the core trains, and how the result is tested.
 
     ``tasks/NAME/task.py`` makes it. ``prepare(experiment, paths, check_lease=...)`` of that module has made
-    the bars ready before, on rank 0.
+    the bars ready before, on rank 0. What its test calls of a learner beyond ``Learner`` stands there as a
+    protocol named ``TaskLearner``, which is checked at submit and before training.
     """
 
     @property
@@ -180,9 +188,30 @@ class Task(Protocol):
         ...
 
 
+@contextmanager
+def evaluation_mode(*networks: nn.Module) -> Iterator[None]:
+    """Put networks into evaluation mode; afterwards each module has the mode that it had, frozen or not."""
+    modes = [(module, module.training) for network in networks for module in network.modules()]
+    for network in networks:
+        network.eval()
+    try:
+        yield
+    finally:
+        for module, is_training in modes:
+            module.training = is_training
+
+
 def num_parameters(network: nn.Module) -> int:
     """Return how many numbers training may change; a shared tensor counts once."""
     return sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
+
+
+def copied(batch: Batch) -> Batch:
+    """Return a batch that a forward pass may alter without altering ``batch``."""
+    return {
+        name: value.detach().clone() if isinstance(value, Tensor) else copy.deepcopy(value)
+        for name, value in batch.items()
+    }
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
 from hpc.base.errors import UserError
 from hpc.run.attempt import Attempt
@@ -52,12 +53,13 @@ class Saver:
     def gather(self, compression: Mapping[str, PowerSGD]) -> Contents:
         """Return on rank 0 what differs between ranks: the states of parts, and of ``compression``.
 
+        On the CPU: unpickled as they lie, the others' tensors would open contexts on all of their GPUs here.
         Either is left out where there is none. Collective.
         """
         gathered: Contents = {}
         if type(self.learner).part_state is not Learner.part_state:
             own = {part: self.learner.part_state(part) for part in self.group.parts(self.settings.accumulate)}
-            ranks = self.group.gather_on_main(own)
+            ranks = self.group.gather_on_main(pytree.tree_map_only(Tensor, lambda tensor: tensor.cpu(), own))
             gathered["parts"] = {part: state for rank in ranks for part, state in rank.items()}
         if compression:
             states = {name: memory.state_dict() for name, memory in compression.items()}

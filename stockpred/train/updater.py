@@ -14,10 +14,11 @@ from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 from hpc.base.errors import UserError
 from stockpred.config.base import TrainingConfig
+from stockpred.train.buffers import Place, RememberedBuffers, share
 from stockpred.train.cadence import random_key
 from stockpred.train.compression import compress
 from stockpred.train.distributed import Group
-from stockpred.train.learner import Batch, Learner, Networks, Update
+from stockpred.train.learner import Batch, Learner, Networks, Update, copied
 from stockpred.train.optim import NetworkOptimizer, Precision, autocast
 
 Losses = dict[str, list[Tensor]]
@@ -46,7 +47,7 @@ class Updater:
         self.networks = Networks(learner.networks, synced)
         self.compression = compress(synced, settings.gradient_compression, settings.seed)
         self.first_bad_step = torch.full((), -1, dtype=torch.int64, device=group.device)
-        self._changing_buffers: list[Tensor] = []
+        self._changing_buffers: dict[Place, None] = {}
 
     def run(self, step: int, batches: Sequence[Batch], lrs: Mapping[str, float]) -> dict[str, Tensor]:
         """Make every update of ``step`` (which counts from 1), each network at its learning rate.
@@ -61,8 +62,7 @@ class Updater:
                 if not self.optimizers[name].is_overflow_skipped():
                     self._note_bad(step, norm)
         self.learner.after_step(step - 1)
-        for buffer in self._changing_buffers:
-            self.group.broadcast(buffer)
+        share(tuple(self._changing_buffers), self.group)
         return {name: torch.stack(values).mean() for name, values in losses.items()}
 
     def warm_up_ddp(self, step: int, batch: Batch) -> None:
@@ -71,21 +71,16 @@ class Updater:
         DDP lays out a network's buckets anew after its first backward pass, which changes the order of sums
         over three ranks and more. Having that behind before a network's first real update, in fresh and in
         resumed runs alike, makes their numbers equal bit for bit. Buffers that a forward pass changes are
-        found here. ``step`` counts from 1. Everything is put back.
+        found here. ``step`` counts from 1. Everything is put back, and ``batch`` is left as it is.
         """
         remembered = copy.deepcopy(self.learner.state_dict())
-        before = [(buffer, buffer._version, buffer.clone()) for buffer in self._buffers()]
+        buffers = RememberedBuffers(self.learner.networks.values())
         with ExitStack() as stack:
             for memory in self.compression.values():
                 stack.enter_context(memory.set_aside())
-            for _ in self._backwards(step, [batch], {}):
+            for _ in self._backwards(step, [copied(batch)], {}):
                 pass
-        for buffer, version, content in before:
-            if buffer._version != version:
-                if not any(buffer is known for known in self._changing_buffers):
-                    self._changing_buffers.append(buffer)
-                with torch.no_grad():
-                    buffer.copy_(content)
+        self._changing_buffers |= dict.fromkeys(buffers.restore())
         self.learner.load_state_dict(remembered)
 
     def forward_context(self) -> torch.autocast:
@@ -154,10 +149,6 @@ class Updater:
         is_first = ~torch.isfinite(value) & (self.first_bad_step < 0)
         self.first_bad_step = torch.where(is_first, step, self.first_bad_step)
 
-    def _buffers(self) -> Iterator[Tensor]:
-        for network in self.learner.networks.values():
-            yield from network.buffers()
-
 
 def wrap(network: nn.Module, group: Group, settings: TrainingConfig) -> nn.Module:
     """Let DDP average the network's gradients; a world of one, or a network that rests, needs nothing.
@@ -168,7 +159,9 @@ def wrap(network: nn.Module, group: Group, settings: TrainingConfig) -> nn.Modul
         return _shared_out(network, group)
     if group.world_size == 1 or not any(parameter.requires_grad for parameter in network.parameters()):
         return network
-    # The switch got a new name in torch 2.13, and the old one warns there.
+    # DDP would give all ranks rank 0's buffers before every forward pass, in place: autograd refuses the
+    # backward pass of a loss that takes two of them, as a critic's does. The updater shares after each step
+    # what a forward pass changes. The switch got a new name in torch 2.13, and the old one warns there.
     known = inspect.signature(DistributedDataParallel).parameters
     buffers = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
     switches: dict[str, Any] = {buffers: False}

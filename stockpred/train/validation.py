@@ -14,7 +14,15 @@ from hpc.base.text import suggestion
 from stockpred.config.base import SelectionConfig, TrainingConfig
 from stockpred.train.cadence import random_key
 from stockpred.train.distributed import Group
-from stockpred.train.learner import Direction, Evaluation, Learner, Networks, Stream, to_device
+from stockpred.train.learner import (
+    Direction,
+    Evaluation,
+    Learner,
+    Networks,
+    Stream,
+    evaluation_mode,
+    to_device,
+)
 from stockpred.train.updater import Updater
 
 LAST = "last"
@@ -53,8 +61,19 @@ class Selection:
         return cls(metric, metrics.get(metric, "min"), settings.first_step)
 
     def value(self, validation: Mapping[str, float], step: int) -> float:
-        """Return what an evaluation is chosen by: a metric's value, or the step for ``last``."""
-        return float(step) if self.metric == LAST else validation[self.metric]
+        """Return what an evaluation is chosen by: a metric's value, or the step for ``last``.
+
+        Raises UserError where this evaluation has no value of the metric, as without rows to score.
+        """
+        if self.metric == LAST:
+            return float(step)
+        if self.metric not in validation:
+            raise UserError(
+                f"validation at step {step} gave no {self.metric!r}, by which the best weights are chosen",
+                where="training.selection.metric",
+                fix=f"choose one that it gave: {', '.join([*validation, LAST])}",
+            )
+        return validation[self.metric]
 
     def is_better(self, value: float, best: float | None) -> bool:
         if best is None or self.metric == LAST:
@@ -69,21 +88,18 @@ def validate(
     sums: dict[str, Tensor] = {}
     rows: list[Mapping[str, Tensor]] = []
     networks = Networks(learner.networks, learner.networks)
-    for network in learner.networks.values():
-        network.eval()
     batches = stream.evaluation(group.rank, group.world_size, settings.batch_size)
-    with torch.no_grad():
+    with torch.no_grad(), evaluation_mode(*learner.networks.values()):
         for index, batch in enumerate(batches):
-            torch.manual_seed(random_key(settings.seed, "evaluate", step, group.rank, index))
+            number = index * group.world_size + group.rank  # where whole batches are dealt out in turn
+            torch.manual_seed(random_key(settings.seed, "evaluate", step, number))
             with updater.forward_context():
                 found = learner.evaluate(to_device(batch, group.device), networks)
             _add(sums, found)
             if found.rows:
                 rows.append(found.rows)
         means = _joined_means(group.gather({name: pair.tolist() for name, pair in sums.items()}))
-        means |= _scored(learner, rows, group)
-    for network in learner.networks.values():
-        network.train()
+        means |= _scored(learner, rows, group, random_key(settings.seed, "score", step))
     return means
 
 
@@ -98,17 +114,23 @@ def _add(sums: dict[str, Tensor], found: Evaluation) -> None:
         sums[name] = sums[name] + pair if name in sums else pair
 
 
-def _scored(learner: Learner, rows: list[Mapping[str, Tensor]], group: Group) -> dict[str, float]:
+def _scored(
+    learner: Learner, rows: list[Mapping[str, Tensor]], group: Group, random_seed: int
+) -> dict[str, float]:
     """Let rank 0 score the whole set's rows, in the order of its samples; nothing where there are none."""
     if type(learner).score is Learner.score:
         return {}
     ranks = group.gather_on_main([{name: row.cpu() for name, row in batch.items()} for batch in rows])
-    scores: dict[str, float] = group.from_main(learner.score(_in_order(ranks)) if ranks else None)
+    batches = [batch for rank in ranks for batch in rank]
+    found: dict[str, float] = {}
+    if batches:
+        torch.manual_seed(random_seed)
+        found = learner.score(_in_order(batches))
+    scores: dict[str, float] = group.from_main(found)
     return scores
 
 
-def _in_order(ranks: list[list[Rows]]) -> Rows:
-    batches = [batch for rank in ranks for batch in rank]
+def _in_order(batches: list[Rows]) -> Rows:
     order = torch.cat([batch["sample"] for batch in batches]).argsort()
     return {name: torch.cat([batch[name] for batch in batches])[order] for name in batches[0]}
 

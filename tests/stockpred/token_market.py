@@ -40,17 +40,19 @@ def market(
     centroids = np.zeros((vocab_size, len(FEATURES)), np.float32)
     centroids[:, 0] = np.quantile(z, (np.arange(vocab_size) + 0.5) / vocab_size)
     edges = (centroids[1:, 0] + centroids[:-1, 0]) / 2
-    days = np.datetime64("2020-01-01", "ns").astype(np.int64) + np.arange(num_days) * DAY_NS
+    times = np.datetime64("2020-01-01", "ns").astype(np.int64) + np.arange(num_days) * DAY_NS
     present = np.ones(shape, bool)
     present[0, num_days // 3 : num_days // 3 + 20] = False
-    return _assemble(returns, volatility, np.searchsorted(edges, z), days, present, centroids, context_length)
+    return _assemble(
+        returns, volatility, np.searchsorted(edges, z), times, present, centroids, context_length
+    )
 
 
 def _assemble(
     returns: np.ndarray,
     volatility: np.ndarray,
     tokens: np.ndarray,
-    days: np.ndarray,
+    times: np.ndarray,
     present: np.ndarray,
     centroids: np.ndarray,
     context_length: int,
@@ -67,14 +69,14 @@ def _assemble(
         segment_length=np.diff(np.r_[starts, len(asset)]).astype(np.int64),
         segment_asset=asset[starts].astype(np.int32),
         segment_category=category[asset[starts]],
-        day=days[day_index],
+        time=times[day_index],
         close=(100.0 * np.exp(np.cumsum(returns, axis=1)))[present],
         volatility=volatility[present].astype(np.float32),
         close_return=returns[present],
         assets=tuple(f"A{index}" for index in range(num_assets)),
         categories=("crypto", "equity"),
         asset_category=category,
-        splits=cut(days, (0.7, 0.15, 0.15), context_length),
+        splits=cut(times, (0.7, 0.15, 0.15), context_length),
         tokenizer=Tokenizer(
             centroids=centroids,
             log_unigram=np.full(vocab_size, -np.log(vocab_size), np.float32),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,9 @@ _SAME_IN_EVERY_ROW = (
 The model's name is among them because it begins every label.
 """
 
+_ROUNDING = 1e-9
+"""Relative difference of errors up to which two runs were scored on the same bars."""
+
 
 class TaskResults(Protocol):
     """What the results of every task have."""
@@ -36,6 +40,12 @@ class TaskResults(Protocol):
 
 
 R = TypeVar("R", bound=TaskResults)
+
+
+def same_errors(one: Sequence[float | None], other: Sequence[float | None]) -> bool:
+    """Say whether two runs' errors of a rival that knows nothing but the bars are those of the same bars."""
+    pairs = zip(one, other, strict=True)
+    return all(a is not None and b is not None and math.isclose(a, b, rel_tol=_ROUNDING) for a, b in pairs)
 
 
 @dataclass(frozen=True)

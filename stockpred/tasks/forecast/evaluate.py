@@ -13,13 +13,12 @@ import pandas as pd
 from hpc.base import records
 from hpc.base.errors import UserError
 from hpc.run.paths import RunPaths
+from stockpred.data.times import day_numbers, iso_date
 from stockpred.score import metrics
-from stockpred.score.metrics import Estimate, EvaluatedModel, Floats, Integers
+from stockpred.score.metrics import EvaluatedModel, Floats, Integers
 from stockpred.tasks.forecast import results as results_file
 from stockpred.tasks.forecast.results import ForecastResults, ForecastScores
 from stockpred.train.checkpoint import CheckLease, without_lease
-
-_NS_PER_DAY = 86_400_000_000_000
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,7 @@ class Forecasts:
 
     @property
     def date(self) -> Integers:
-        return self.time // _NS_PER_DAY
+        return day_numbers(self.time)
 
 
 def evaluate_test(
@@ -80,8 +79,8 @@ def score(forecasts: Forecasts, *, drift: float, evaluated: EvaluatedModel) -> F
         category=forecasts.category,
         num_bars=len(forecasts.time),
         num_dates=len(np.unique(forecasts.date)),
-        first_time=_iso_date(forecasts.time[0]),
-        last_time=_iso_date(forecasts.time[-1]),
+        first_time=iso_date(forecasts.time[0]),
+        last_time=iso_date(forecasts.time[-1]),
         drift=drift,
         model=_row(evaluated.model, evaluated.model, forecasts),
         rivals=(
@@ -127,17 +126,13 @@ def _row(name: str, label: str, forecasts: Forecasts) -> ForecastScores:
         r2_return=metrics.r_squared(predicted, realised),
         skill=metrics.skill(squared, reference),
         skill_interval=None if is_persistence else metrics.skill_interval(squared, reference, date),
-        versus_persistence=None if is_persistence else _versus(squared, reference, date),
+        versus_persistence=None if is_persistence else metrics.diebold_mariano(squared, reference, date),
         skill_return=metrics.skill(squared_return, realised**2),
         skill_return_interval=None
         if is_persistence
         else metrics.skill_interval(squared_return, realised**2, date),
         direction=metrics.direction_accuracy(predicted, realised, date),
     )
-
-
-def _versus(loss: Floats, reference_loss: Floats, date: Integers) -> Estimate | None:
-    return metrics.diebold_mariano(loss, reference_loss, date) if len(np.unique(date)) > 1 else None
 
 
 def _always_up(forecasts: Forecasts) -> ForecastScores:
@@ -185,7 +180,3 @@ def _require_numbers(forecasts: Forecasts, model: str) -> None:
             f"{model} forecasts no number for {wrong.sum():,} of {len(wrong):,} test bars",
             fix="lower training.lr, or scale the inputs (series.inputs=changes)",
         )
-
-
-def _iso_date(time: np.int64) -> str:
-    return str(np.datetime64(int(time), "ns").astype("datetime64[D]"))

@@ -51,23 +51,20 @@ def prepare(
 ) -> None:
     """Make sure that the run's prepared files are there and are the right ones.
 
-    Complete files are verified and used again. Raises UserError for bars or settings other than those that
-    the run began with, and for bars that cannot be trained on. ``check_lease`` is called right before
-    anything in the run directory is written or removed, and raises where another attempt holds the run.
+    Raises UserError for bars that cannot be trained on, and as ``PreparedFiles.ensure`` says.
     """
     text_of = _text_of(paths)
-    prepared = PreparedFiles(paths, tuple(text_of), _settings(experiment))
-    if prepared.is_complete():
-        prepared.verify()
-        return
-    built = build(experiment)
-    contents = Contents(
-        bars=built.bars,
-        texts={path: make_text(built) for path, make_text in text_of.items()},
-        data_info=_data_info(experiment, built),
-        arrays={name: getattr(built.series, name) for name in ARRAYS},
-    )
-    prepared.write(contents, check_lease)
+
+    def contents() -> Contents:
+        built = build(experiment)
+        return Contents(
+            bars=built.bars,
+            texts={path: make_text(built) for path, make_text in text_of.items()},
+            data_info=_data_info(experiment, built),
+            arrays={name: getattr(built.series, name) for name in ARRAYS},
+        )
+
+    PreparedFiles(paths, tuple(text_of), _settings(experiment), ARRAYS).ensure(contents, check_lease)
 
 
 def build(experiment: ForecastExperiment) -> PreparedSeries:

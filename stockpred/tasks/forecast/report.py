@@ -148,10 +148,11 @@ def _about_direction(results: ForecastResults) -> tuple[str, ...]:
     model, always_up = results.model.direction, results.rival("always_up").direction
     if model is None or always_up is None:
         return ()
+    ends = percent_interval(model, 1)
+    spread = f" (95\u00a0% interval {ends}\u00a0%)" if ends else ""
     return (
-        f"Direction: right on {percent(model.share)}\u00a0% of the {results.bars} that moved (95\u00a0% "
-        f"interval {percent_interval(model, 1)}\u00a0%); always saying up is right on "
-        f"{percent(always_up.share)}\u00a0%.",
+        f"Direction: right on {percent(model.share)}\u00a0% of the {results.bars} that moved{spread}; always "
+        f"saying up is right on {percent(always_up.share)}\u00a0%.",
     )
 
 

@@ -6,16 +6,16 @@ Axes: B samples, M test samples.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Protocol
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from hpc.run.paths import RunPaths
 from stockpred.config import registry
 from stockpred.config.forecast import ForecastExperiment
 from stockpred.config.registry import LEARNERS, MODELS
-from stockpred.learners.supervised import Supervised
 from stockpred.report.format import parameter_count, percent, percent_interval, plain, significant
 from stockpred.score.metrics import EvaluatedModel
 from stockpred.tasks.forecast.dataset import AssetSeries, features_of, load, only_asset
@@ -23,7 +23,17 @@ from stockpred.tasks.forecast.evaluate import Forecasts, evaluate_test
 from stockpred.tasks.forecast.results import ForecastScores
 from stockpred.tasks.forecast.stream import SeriesStream
 from stockpred.train.cadence import random_key
-from stockpred.train.learner import num_parameters, to_device
+from stockpred.train.learner import Batch, num_parameters, to_device
+
+
+class TaskLearner(Protocol):
+    """What the test asks of a learner, beyond ``Learner``; a check reads the methods from this text."""
+
+    networks: dict[str, nn.Module]
+
+    def forecast(self, batch: Batch) -> Tensor:
+        """Return forecast_B in model units: no dropout, no gradient."""
+        ...
 
 
 def prepare(
@@ -35,10 +45,10 @@ def prepare(
     write(experiment, paths, check_lease=check_lease)
 
 
-def build(experiment: ForecastExperiment, num_features: int) -> Supervised:
+def build(experiment: ForecastExperiment, num_features: int) -> TaskLearner:
     """Return the learner with a new model; its weights depend on ``training.seed`` alone."""
     torch.manual_seed(random_key(experiment.training.seed, "weights"))
-    learner: Supervised = registry.load(LEARNERS, experiment.learner.name, where="learner.name").build(
+    learner: TaskLearner = registry.load(LEARNERS, experiment.learner.name, where="learner.name").build(
         experiment, _new_model(experiment, num_features)
     )
     return learner

@@ -42,16 +42,16 @@ class BarScores:
 def split_bars(dataset: TokenDataset, split: str) -> Integers:
     """Return the positions of all bars that the windows of a split may read."""
     bounds = dataset.splits[split]
-    return np.flatnonzero((dataset.day >= bounds.context_start) & (dataset.day <= bounds.score_end))
+    return np.flatnonzero((dataset.time >= bounds.context_start) & (dataset.time <= bounds.score_end))
 
 
 def target_positions(dataset: TokenDataset, split: str) -> Integers:
     """Return the positions that a split scores: in its scored period, with a predecessor that it may read."""
     bounds = dataset.splits[split]
-    is_scored = (dataset.day >= bounds.score_start) & (dataset.day <= bounds.score_end)
+    is_scored = (dataset.time >= bounds.score_start) & (dataset.time <= bounds.score_end)
     has_predecessor = np.ones(len(dataset.tokens), dtype=np.bool_)
     has_predecessor[dataset.segment_start] = False
-    has_predecessor[1:] &= dataset.day[:-1] >= bounds.context_start
+    has_predecessor[1:] &= dataset.time[:-1] >= bounds.context_start
     return np.flatnonzero(is_scored & has_predecessor)
 
 

@@ -29,7 +29,7 @@ class TokenDataset:
     segment_length: Ints
     segment_asset: npt.NDArray[np.int32]
     segment_category: npt.NDArray[np.int32]
-    day: Ints
+    time: Ints
     """[N] int64 ns since 1970 UTC."""
     close: npt.NDArray[np.float64]
     """[N] adjusted close."""
@@ -46,7 +46,7 @@ class TokenDataset:
 
 ARRAYS = (
     "tokens", "segment_start", "segment_length", "segment_asset", "segment_category",
-    "day", "close", "volatility", "close_return", "asset_category",
+    "time", "close", "volatility", "close_return", "asset_category",
 )  # fmt: skip
 
 

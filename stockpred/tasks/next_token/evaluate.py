@@ -16,6 +16,7 @@ import torch
 from hpc.base import records
 from hpc.base.errors import UserError
 from hpc.run.paths import RunPaths
+from stockpred.data.times import day_numbers, iso_date
 from stockpred.score import metrics
 from stockpred.score.metrics import Estimate, EvaluatedModel, Floats, Integers
 from stockpred.tasks.next_token import baselines
@@ -34,7 +35,6 @@ CURVE_LEVELS = tuple(round(0.05 * step, 2) for step in range(1, 20))
 _BANDS = ("50", "80", "90")
 _BP = 1e4
 _ELEMENTS_AT_ONCE = 1 << 17  # 1 MB: what stays in the cache is reduced five times as fast
-_NS_PER_DAY = 86_400_000_000_000
 
 
 @dataclass(frozen=True)
@@ -188,8 +188,8 @@ class Comparison:
             model,
             rivals,
             outcome=dataset.close_return[positions],
-            time=dataset.day[positions],
-            date=_dates(dataset.day[positions]),
+            time=dataset.time[positions],
+            date=day_numbers(dataset.time[positions]),
             asset=asset,
             category=dataset.asset_category[asset].astype(np.int64),
             categories=dataset.categories,
@@ -215,8 +215,8 @@ class Comparison:
             num_bars=len(self.outcome),
             num_dates=len(np.unique(self.date)),
             num_assets=len(np.unique(self.asset)),
-            first_time=_iso_date(int(self.time.min())),
-            last_time=_iso_date(int(self.time.max())),
+            first_time=iso_date(self.time.min()),
+            last_time=iso_date(self.time.max()),
             model=self._row(self.model),
             rivals=tuple(self._row(rival) for rival in self.rivals),
             best_token_rival=self.token_rival.name,
@@ -328,11 +328,3 @@ def _labels(codes: Integers, names: tuple[str, ...]) -> object:
 def _given(scores: Floats | None) -> Floats:
     assert scores is not None
     return scores
-
-
-def _dates(time: Integers) -> Integers:
-    return time // _NS_PER_DAY
-
-
-def _iso_date(time: int) -> str:
-    return str(np.datetime64(time, "ns").astype("datetime64[D]"))

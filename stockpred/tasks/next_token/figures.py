@@ -81,16 +81,19 @@ def gain_by_asset(gain: pd.Series) -> str:
         return svg(figure, "assets", "Gain over the best token rival by asset")
 
 
-def gains_by_run(name: str, labels: Sequence[str], differences: Sequence[Estimate]) -> str:
-    """Draw each run's gain with its 95 % interval, the first on top; a gain is a negated difference.
+def gains_by_run(name: str, labels: Sequence[str], runs: Sequence[tuple[float, Estimate | None]]) -> str:
+    """Draw each run's gain with its 95 % interval, if it has one, the first run on top.
 
-    ``name`` makes identifiers unique in the page.
+    A gain is a negated difference. ``name`` makes identifiers unique in the page.
     """
     with matplotlib.rc_context(STYLE):
         figure, axes = canvas(height=max(2.0, 0.3 * len(labels) + 0.9))
         rows = np.arange(len(labels))[::-1]
-        gains = np.array([-difference.mean for difference in differences])
-        low, high = ([-getattr(each, end) for each in differences] for end in ("high", "low"))
+        gains = np.array([gain for gain, _ in runs])
+        low, high = (
+            [-getattr(difference, end) if difference else gain for gain, difference in runs]
+            for end in ("high", "low")
+        )
         axes.hlines(rows, low, high, colors=BAND, linewidth=4.0)
         axes.scatter(gains, rows, s=26, color=np.where(gains >= 0, MODEL, RIVAL), zorder=3)
         axes.axvline(0.0, color=MUTED, linewidth=0.9)

@@ -45,23 +45,20 @@ def prepare(
 ) -> None:
     """Make sure that the run's prepared files are there and are the right ones.
 
-    Complete files are verified and used again. Raises UserError for bars or settings other than those that
-    the run began with, and for bars that cannot be trained on. ``check_lease`` is called right before
-    anything in the run directory is written or removed, and raises where another attempt holds the run.
+    Raises UserError for bars that cannot be trained on, and as ``PreparedFiles.ensure`` says.
     """
     text_of = _text_of(paths)
-    prepared = PreparedFiles(paths, tuple(text_of), _settings(experiment))
-    if prepared.is_complete():
-        prepared.verify()
-        return
-    built = build(experiment)
-    contents = Contents(
-        bars=built.bars,
-        texts={path: make_text(built) for path, make_text in text_of.items()},
-        data_info=_data_info(experiment, built),
-        arrays={name: getattr(built.dataset, name) for name in ARRAYS},
-    )
-    prepared.write(contents, check_lease)
+
+    def contents() -> Contents:
+        built = build(experiment)
+        return Contents(
+            bars=built.bars,
+            texts={path: make_text(built) for path, make_text in text_of.items()},
+            data_info=_data_info(experiment, built),
+            arrays={name: getattr(built.dataset, name) for name in ARRAYS},
+        )
+
+    PreparedFiles(paths, tuple(text_of), _settings(experiment), ARRAYS).ensure(contents, check_lease)
 
 
 def build(experiment: NextTokenExperiment) -> PreparedTokens:
@@ -128,7 +125,7 @@ def _tokenise(
         segment_length=np.diff(np.r_[starts, len(rows)]).astype(np.int64),
         segment_asset=segment_asset,
         segment_category=asset_category[segment_asset],
-        day=columns.time[rows],
+        time=columns.time[rows],
         close=columns.close[rows],
         volatility=computed.volatility[rows].astype(np.float32),
         close_return=computed.close_return[rows],
@@ -177,7 +174,7 @@ def _norm_stats(built: PreparedTokens) -> str:
     return json_text(
         {
             "fitted_on": splits.describe(train),
-            "num_bars": int((built.dataset.day <= train.score_end).sum()),
+            "num_bars": int((built.dataset.time <= train.score_end).sum()),
             "clip": fitted.clip,
             "features": {
                 name: {"mean": float(mean), "scale": float(scale)}
@@ -242,7 +239,7 @@ def _reconstruction(dataset: TokenDataset, features_NF: Floats, part: SplitRange
 
     ``mae`` and ``mse`` in standardised units over all features, the close's error in basis points of return.
     """
-    rows = np.flatnonzero((dataset.day >= part.score_start) & (dataset.day <= part.score_end))
+    rows = np.flatnonzero((dataset.time >= part.score_start) & (dataset.time <= part.score_end))
     tokens, fitted = dataset.tokens[rows], dataset.tokenizer
     error = fitted.standardise(features_NF[rows]) - fitted.centroids[tokens]
     decoded = fitted.close_return_z[tokens] * dataset.volatility[rows]

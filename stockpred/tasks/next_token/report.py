@@ -101,29 +101,34 @@ def headline(case: str, results: NextTokenResults, *, is_synthetic: bool) -> Hea
 
 def _against_tokens(results: NextTokenResults) -> str:
     rival = f"the better of unigram and bigram (here the {results.best_token_rival})"
-    gain = results.nats_difference
-    size = f"{signed(abs(gain.mean), 3)} nats per bar"
+    gain, size = results.nats_difference, f"{signed(abs(results.gain), 3)} nats per bar"
+    if gain is None:
+        lead = "ahead" if results.gain > 0.0 else "behind"
+        return f"cannot be judged against {rival}: it is {size} {lead} on one date, which gives no interval"
     if results.beats_token_rivals:
         return f"beats {rival} by {size} (95\u00a0% interval {interval(gain, negated=True)})"
-    if gain.low > 0.0:
+    if results.loses_to_token_rival:
         return f"is worse than {rival} by {size} (95\u00a0% interval {interval(gain)})"
     spread = f"(95\u00a0% interval {interval(gain, negated=True)})"
-    return f"does not beat {rival}: its gain of {signed(-gain.mean, 3)} nats per bar is within noise {spread}"
+    return (
+        f"does not beat {rival}: its gain of {signed(results.gain, 3)} nats per bar is within noise {spread}"
+    )
 
 
 def _against_last_value(results: NextTokenResults) -> str:
-    versus = results.model.versus_last_value
     joint = "but" if results.beats_token_rivals else "and"
+    if results.num_dates < 2:
+        return f"{joint} its expected close cannot be judged against the last value"
     if results.beats_last_value:
         return f"{'and' if results.beats_token_rivals else 'but'} its expected close beats the last value"
-    if versus is not None and versus.low > 0.0:
+    if results.loses_to_last_value:
         return f"{joint} its expected close is worse than the last value"
     return f"{joint} its expected close does not beat the last value"
 
 
 def _about_close(results: NextTokenResults) -> str:
     versus, skill = results.model.versus_last_value, results.model.skill
-    if versus is None or skill is None:
+    if skill is None or (versus is None and results.num_dates > 1):
         return "Its expected close is the last close."
     return (
         f"Next close: skill {percent(skill, 2)}\u00a0% in squared error against the last value "
@@ -136,24 +141,24 @@ def _about_distribution(results: NextTokenResults) -> str:
     gain = results.crps_bp_difference
     if results.beats_crps_rival:
         word = "better than"
-    elif gain.low > 0.0:
+    elif results.loses_to_crps_rival:
         word = "worse than"
     else:
         word = "not distinguishable from"
+    spread = f" (95\u00a0% interval of the difference {interval(gain, 2)})" if gain else ""
     return (
         f"Distribution of the next return: {word} the best rival, {rival.label}; CRPS "
-        f"{number(model.crps_bp, 1)} against {number(rival.crps_bp, 1)} bp (95\u00a0% interval of the "
-        f"difference {interval(gain, 2)})."
+        f"{number(model.crps_bp, 1)} against {number(rival.crps_bp, 1)} bp{spread}."
     )
 
 
 def tiles(results: NextTokenResults) -> tuple[Tile, ...]:
-    model, gain = results.model, results.nats_difference
+    model = results.model
     token_rival, crps_rival = results.rival(results.best_token_rival), results.rival(results.best_crps_rival)
     found = [
         Tile(
             f"Gain over {token_rival.label.lower()}",
-            f"{with_sign(-gain.mean, 3)} nats",
+            f"{with_sign(results.gain, 3)} nats",
             f"per bar; {number(model.nats, 3)} against {number(token_rival.nats, 3)}",
         ),
         Tile(
@@ -254,7 +259,7 @@ def _category_row(scores: CategoryScores) -> TableRow:
             f"{scores.num_bars:,}",
             number(scores.nats, 3),
             number(scores.rival_nats, 3),
-            Cell(with_sign(-scores.nats_difference.mean, 3), interval(scores.nats_difference, negated=True)),
+            Cell(with_sign(scores.gain, 3), interval(scores.nats_difference, negated=True)),
             number(scores.crps_bp, 1),
             number(scores.ewma_crps_bp, 1),
             percent(scores.skill, 2),

@@ -43,24 +43,35 @@ class TokenScores:
 
 @dataclass(frozen=True)
 class CategoryScores:
-    """The model beside the better token rival and the EWMA normal on one category's bars."""
+    """The model beside the better token rival and the EWMA normal on one category's bars.
+
+    ``nats_difference`` is None where they are of one date.
+    """
 
     category: str
     num_assets: int
     num_bars: int
     nats: float
     rival_nats: float
-    nats_difference: Estimate
+    nats_difference: Estimate | None
     crps_bp: float
     ewma_crps_bp: float
     skill: float | None
     direction: Proportion | None
     coverage_90: float
 
+    @property
+    def gain(self) -> float:
+        """Nats per bar below the rival."""
+        return self.rival_nats - self.nats
+
 
 @dataclass(frozen=True)
 class NextTokenResults:
-    """The whole test. Differences are model minus rival, so negative is better; times are dates in UTC."""
+    """The whole test. Differences are model minus rival, so negative is better; times are dates in UTC.
+
+    A test on one date has no differences, because no error can be estimated: it claims nothing.
+    """
 
     __test__ = False  # its name begins like a test class of pytest
 
@@ -73,9 +84,9 @@ class NextTokenResults:
     model: TokenScores
     rivals: tuple[TokenScores, ...]
     best_token_rival: str
-    nats_difference: Estimate
+    nats_difference: Estimate | None
     best_crps_rival: str
-    crps_bp_difference: Estimate
+    crps_bp_difference: Estimate | None
     ic: Correlation | None
     rank_ic: Correlation | None
     categories: tuple[CategoryScores, ...]
@@ -84,21 +95,47 @@ class NextTokenResults:
     bigram_tau: float
 
     @property
+    def gain(self) -> float:
+        """Nats per bar below the better token rival."""
+        if self.nats_difference is not None:
+            return -self.nats_difference.mean
+        return (self.rival(self.best_token_rival).nats or 0.0) - (self.model.nats or 0.0)
+
+    @property
     def beats_token_rivals(self) -> bool:
         """Whether the whole interval of the difference in nats lies below zero."""
-        return self.nats_difference.high < -_ROUNDING_NATS
+        return _is_below_zero(self.nats_difference, _ROUNDING_NATS)
+
+    @property
+    def loses_to_token_rival(self) -> bool:
+        return _is_above_zero(self.nats_difference)
 
     @property
     def beats_crps_rival(self) -> bool:
-        return self.crps_bp_difference.high < 0.0
+        return _is_below_zero(self.crps_bp_difference)
+
+    @property
+    def loses_to_crps_rival(self) -> bool:
+        return _is_above_zero(self.crps_bp_difference)
 
     @property
     def beats_last_value(self) -> bool:
-        versus = self.model.versus_last_value
-        return versus is not None and versus.high < 0.0
+        return _is_below_zero(self.model.versus_last_value)
+
+    @property
+    def loses_to_last_value(self) -> bool:
+        return _is_above_zero(self.model.versus_last_value)
 
     def rival(self, name: str) -> TokenScores:
         return next(rival for rival in self.rivals if rival.name == name)
+
+
+def _is_below_zero(difference: Estimate | None, margin: float = 0.0) -> bool:
+    return difference is not None and difference.high < -margin
+
+
+def _is_above_zero(difference: Estimate | None) -> bool:
+    return difference is not None and difference.low > 0.0
 
 
 _ADAPTER = TypeAdapter(NextTokenResults)

@@ -1,18 +1,22 @@
-"""Predict the next bar as a token: windows of tokens, a language model, a test beside simple rivals."""
+"""Predict the next bar as a token: windows of tokens, a language model, a test beside simple rivals.
+
+Axes: B samples, T positions, V tokens of the vocabulary.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Protocol
 
 import torch
+from torch import Tensor, nn
 
 from hpc.run.paths import RunPaths
 from stockpred.config import registry
 from stockpred.config.next_token import NextTokenExperiment
 from stockpred.config.registry import LEARNERS, MODELS
 from stockpred.data import universe
-from stockpred.learners.language_model import LanguageModel
 from stockpred.report.format import parameter_count
 from stockpred.score.metrics import EvaluatedModel
 from stockpred.tasks.next_token.dataset import TokenDataset, load
@@ -21,7 +25,17 @@ from stockpred.tasks.next_token.stream import WindowStream
 from stockpred.tasks.next_token.tokenizer import FEATURES
 from stockpred.tasks.next_token.windows import scoring_stride
 from stockpred.train.cadence import random_key
-from stockpred.train.learner import num_parameters, to_device
+from stockpred.train.learner import Batch, num_parameters, to_device
+
+
+class TaskLearner(Protocol):
+    """What the test asks of a learner, beyond ``Learner``; a check reads the methods from this text."""
+
+    networks: dict[str, nn.Module]
+
+    def predict_log_probs(self, batch: Batch) -> Tensor:
+        """Return log_probs_BTV of the token after each position: float32, no dropout, no gradient."""
+        ...
 
 
 def prepare(
@@ -33,7 +47,7 @@ def prepare(
     write(experiment, paths, check_lease=check_lease)
 
 
-def build(experiment: NextTokenExperiment, bars: TokenDataset) -> LanguageModel:
+def build(experiment: NextTokenExperiment, bars: TokenDataset) -> TaskLearner:
     """Return the learner with a new model; its weights depend on ``training.seed`` alone."""
     torch.manual_seed(random_key(experiment.training.seed, "weights"))
     model = registry.load(MODELS, experiment.model.name, where="model.name").build(
@@ -43,7 +57,7 @@ def build(experiment: NextTokenExperiment, bars: TokenDataset) -> LanguageModel:
         num_assets=len(bars.assets),
         num_categories=len(bars.categories),
     )
-    learner: LanguageModel = registry.load(LEARNERS, experiment.learner.name, where="learner.name").build(
+    learner: TaskLearner = registry.load(LEARNERS, experiment.learner.name, where="learner.name").build(
         experiment, model
     )
     return learner

@@ -82,13 +82,13 @@ Runs = tuple[Ints, Ints, Ints]
 
 def _runs(dataset: TokenDataset, split: str) -> Runs:
     bounds = dataset.splits[split]
-    day = np.asarray(dataset.day)
+    time = np.asarray(dataset.time)
     begin, target, end = [], [], []
     for first, count in zip(dataset.segment_start, dataset.segment_length, strict=True):
-        days = day[first : first + count]
-        low = first + np.searchsorted(days, bounds.context_start, side="left")
-        high = first + np.searchsorted(days, bounds.score_end, side="right")
-        scored = max(first + np.searchsorted(days, bounds.score_start, side="left"), low + 1)
+        own = time[first : first + count]
+        low = first + np.searchsorted(own, bounds.context_start, side="left")
+        high = first + np.searchsorted(own, bounds.score_end, side="right")
+        scored = max(first + np.searchsorted(own, bounds.score_start, side="left"), low + 1)
         if scored < high:
             begin.append(low)
             target.append(scored)

@@ -6,6 +6,7 @@ import itertools
 
 import pytest
 
+from hpc.base.errors import UserError
 from stockpred.config import combination, registry
 from stockpred.config.registry import LEARNERS, MODELS, TASKS
 from tests.stockpred.config.conftest import AddFile
@@ -91,6 +92,55 @@ def test_a_learner_that_does_not_declare_itself_says_what_is_missing(
 
     assert what.startswith("learners/silent.py does not declare")
     assert f"({constant})" in what
+
+
+DECLARED = 'TASKS = ("forecast",)\nMODEL = "inputs_BTF -> forecast_B"\n'
+ASKED = "forecast(self, batch: Batch) -> Tensor"
+
+
+def test_a_learner_without_what_the_tasks_test_calls_is_refused(add_file: AddFile) -> None:
+    add_file(LEARNERS, "untestable", f"{DECLARED}class Own(Learner):\n    def updates(self): ...\n")
+
+    ((key, what, fix),) = combination.problems("forecast", "untestable", "mlp")
+
+    assert key == "learner.name"
+    assert what == "learner untestable lacks what the test of task forecast calls"
+    assert str(fix).startswith(f"define in learners/untestable.py: {ASKED}")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "class Own(Learner):\n    def forecast(self, batch): ...\n",
+        "class Base(Learner):\n    def forecast(self, batch): ...\nclass Own(Base): ...\n",
+        "class Own(Supervised): ...\n",
+        "from stockpred.learners.supervised import build\n",
+    ],
+    ids=["has it", "inherits it", "builds on another file", "is another file's"],
+)
+def test_a_learner_that_has_or_may_have_what_the_test_calls_passes(add_file: AddFile, content: str) -> None:
+    add_file(LEARNERS, "own", f"{DECLARED}{content}")
+
+    assert combination.problems("forecast", "own", "mlp") == []
+
+
+def test_what_the_text_cannot_tell_is_asked_of_the_learner_itself() -> None:
+    class Own:
+        def forecast(self) -> None: ...
+
+    combination.require_methods("forecast", "own", Own())
+    with pytest.raises(UserError, match="learner own lacks what the test of task next_token calls") as caught:
+        combination.require_methods("next_token", "own", Own())
+    assert "predict_log_probs(self, batch: Batch) -> Tensor" in str(caught.value.fix)
+
+
+def test_a_metric_of_a_learner_that_declares_none_says_so(add_file: AddFile) -> None:
+    add_file(LEARNERS, "silent", DECLARED)
+
+    ((key, what, _),) = combination.unknown_names("silent", [], "mse")
+
+    assert key == "training.selection.metric"
+    assert what == "learners/silent.py does not declare the metrics that it measures (METRICS)"
 
 
 def test_a_learner_without_a_model_declared_trains_none(add_file: AddFile) -> None:

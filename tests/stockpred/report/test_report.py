@@ -307,6 +307,32 @@ def test_the_verdict_follows_the_interval(results_of_run: NextTokenResults, mean
         assert "by 0.290 nats per bar (95\u00a0% interval 0.270 to 0.310)" in found.text
 
 
+def test_a_test_on_one_date_is_told_without_a_verdict(results_of_run: NextTokenResults) -> None:
+    found = results_of_run
+    direction = replace(found.model.direction, low=None, high=None)
+    model = replace(found.model, versus_last_value=None, direction=direction)
+    categories = tuple(replace(category, nats_difference=None) for category in found.categories)
+    one_date = replace(
+        found,
+        num_dates=1,
+        model=model,
+        categories=categories,
+        nats_difference=None,
+        crps_bp_difference=None,
+    )
+    head = report.headline("crypto", one_date, is_synthetic=False)
+    text = " ".join((head.text, *head.details))
+    assert "cannot be judged against the better of unigram and bigram" in head.text
+    assert "on one date, which gives no interval" in head.text
+    assert not head.is_good
+    for word in ("beat", "interval of", "better than", "nan", "None"):
+        assert word not in text
+    assert "Diebold-Mariano p value \u2013" in text
+    row = report.comparison(one_date).tables[0].rows[0]
+    assert row.cells[5].text == "\u2013"
+    assert row.cells[6].aside == ""
+
+
 @pytest.mark.parametrize(
     ("mean", "told"),
     [

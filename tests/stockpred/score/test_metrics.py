@@ -209,6 +209,16 @@ def test_the_error_of_a_mean_by_day_agrees_with_a_bootstrap_over_days() -> None:
     assert found.standard_error > 2 * values.std() / math.sqrt(len(values))
 
 
+def test_one_day_gives_no_interval_and_no_p_value() -> None:
+    """All that its bars share would look like the effect: any mean but zero would have p = 0."""
+    one_day = np.zeros(6, np.int64)
+    values = np.array([0.1, 0.3, 0.2, 0.4, 0.2, 0.3])
+    assert metrics.mean_by_group(values, one_day) is None
+    assert metrics.diebold_mariano(values, np.zeros(6), one_day) is None
+    found = metrics.direction_accuracy(values, np.array([1.0, 1, 1, 1, -1, -1]), one_day)
+    assert found == metrics.Proportion(pytest.approx(4 / 6), None, None, 6)
+
+
 @given(st.integers(0, 1000))
 @settings(max_examples=20, deadline=None)
 def test_the_order_of_bars_does_not_matter(seed: int) -> None:

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 from stockpred.report.runfiles import RunFiles
-from stockpred.report.summary.gather import Gathered, Reader
+from stockpred.report.summary.gather import Gathered, Reader, same_errors
 from stockpred.report.summary.task_part import TaskPart, TaskSummary
 from stockpred.tasks.forecast import results as results_file
 from stockpred.tasks.forecast.report import read_predictions
 from stockpred.tasks.forecast.results import ForecastResults
 from stockpred.tasks.forecast.summary import entries, headline, page, terminal
-
-_SAME = 1e-9
-"""Relative difference of persistence's errors up to which two runs were scored on the same bars."""
 
 
 def summarise(gathered: Gathered[ForecastResults], folder: Path) -> TaskSummary:
@@ -39,8 +35,7 @@ def _same_bars(one: ForecastResults, other: ForecastResults) -> bool:
     if _period(one) != _period(other):
         return False
     first, second = one.rival("persistence"), other.rival("persistence")
-    pairs = ((first.mse_price, second.mse_price), (first.mae_price, second.mae_price))
-    return all(a is not None and b is not None and math.isclose(a, b, rel_tol=_SAME) for a, b in pairs)
+    return same_errors((first.mse_price, first.mae_price), (second.mse_price, second.mae_price))
 
 
 def _period(results: ForecastResults) -> tuple[int, str, str]:

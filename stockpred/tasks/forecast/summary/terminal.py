@@ -35,5 +35,5 @@ def _cells(entry: Entry) -> tuple[str, ...]:
 
 def _with_interval(share: float | None, interval: Estimate | Proportion | None, digits: int) -> str:
     """Return a share in percent, its interval in brackets."""
-    ends = f"  ({percent_interval(interval, digits)})" if interval else ""
-    return f"{percent(share, digits)}{ends}"
+    ends = percent_interval(interval, digits)
+    return f"{percent(share, digits)}  ({ends})" if ends else percent(share, digits)

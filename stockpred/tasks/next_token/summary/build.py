@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 from stockpred.report.runfiles import RunFiles
-from stockpred.report.summary.gather import Gathered, Reader
+from stockpred.report.summary.gather import Gathered, Reader, same_errors
 from stockpred.report.summary.task_part import TaskPart, TaskSummary
 from stockpred.tasks.next_token import results as results_file
 from stockpred.tasks.next_token.results import NextTokenResults
 from stockpred.tasks.next_token.summary import headline, page, rows, tables
-
-_SAME = 1e-9
-"""Relative difference of the last value's errors up to which two runs were scored on the same bars."""
 
 
 def summarise(gathered: Gathered[NextTokenResults], folder: Path) -> TaskSummary:
@@ -38,8 +34,7 @@ def _same_bars(one: NextTokenResults, other: NextTokenResults) -> bool:
     if _period(one) != _period(other):
         return False
     first, second = one.rival("last_value"), other.rival("last_value")
-    pairs = ((first.mae_bp, second.mae_bp), (first.rmse_bp, second.rmse_bp))
-    return all(a is not None and b is not None and math.isclose(a, b, rel_tol=_SAME) for a, b in pairs)
+    return same_errors((first.mae_bp, first.rmse_bp), (second.mae_bp, second.rmse_bp))
 
 
 def _period(results: NextTokenResults) -> tuple[int, int, str, str]:

@@ -39,8 +39,10 @@ def tiles(cases: Sequence[CaseRows]) -> Iterator[Tile]:
     gains = [row.gain for row in models]
     span = f"from {signed(min(gains), 4)} to {signed(max(gains), 4)}"
     yield Tile("Median gain", f"{with_sign(statistics.median(gains), 4)} nats", span)
-    least = min(models, key=lambda row: row.corrected_p)
-    yield Tile("Smallest p, corrected", p_value(least.corrected_p), least.name)
+    tested = [(row.corrected_p, row.name) for row in models if row.corrected_p is not None]
+    if tested:
+        least, name = min(tested, key=lambda one: one[0])
+        yield Tile("Smallest p, corrected", p_value(least), name)
     widest = max((mean for case in cases for mean in case.seed_means), key=_deviation, default=None)
     if widest:
         context = f"standard deviation of {widest.label} over {len(widest.rows)} seeds"
@@ -104,8 +106,7 @@ def _model_row(case: str, row: ModelRow, folder: Path) -> TableRow:
 
 def _gain_cell(results: NextTokenResults, rival: str) -> Cell:
     difference = difference_from(results, rival)
-    ends = interval(difference, 4, negated=True) if difference else ""
-    return Cell(with_sign(gain_over(results, rival), 4), ends)
+    return Cell(with_sign(gain_over(results, rival), 4), interval(difference, 4, negated=True))
 
 
 def _mean_row(mean: SeedMean) -> TableRow:
@@ -130,7 +131,7 @@ def _other_cells(scores: TokenScores) -> tuple[str, ...]:
 
 def _picture(case: CaseRows) -> Section:
     names = [row.name.removeprefix(f"{case.case} ") for row in case.models]
-    differences = [row.results.nats_difference for row in case.models]
+    gains = [(row.gain, row.results.nats_difference) for row in case.models]
     caption = "Dots: nats per bar below the better of unigram and bigram. Lines: 95 % intervals."
-    svg = figures.gains_by_run(f"gains-{case.case.encode().hex()}", names, differences)
+    svg = figures.gains_by_run(f"gains-{case.case.encode().hex()}", names, gains)
     return Section("Gain over the better of unigram and bigram", pictures=(Picture(case.case, caption, svg),))

@@ -21,10 +21,10 @@ _SEED = "training.seed"
 
 @dataclass(frozen=True, eq=False)
 class ModelRow:
-    """One run; ``corrected_p`` allows for all runs that were tested on the same bars."""
+    """One run; ``corrected_p`` allows for all runs that were tested on the same bars, None without a test."""
 
     run: TestedRun[NextTokenResults]
-    corrected_p: float
+    corrected_p: float | None
 
     @property
     def results(self) -> NextTokenResults:
@@ -37,7 +37,7 @@ class ModelRow:
     @property
     def gain(self) -> float:
         """Nats per bar below the better of unigram and bigram."""
-        return -self.results.nats_difference.mean
+        return self.results.gain
 
     @property
     def seed(self) -> int | None:
@@ -65,12 +65,13 @@ class ModelRow:
         """Return BETTER or WORSE where the whole interval of the gain lies on that side of zero."""
         if self.results.beats_token_rivals:
             return BETTER
-        return WORSE if self.results.nats_difference.low > 0.0 else UNDECIDED
+        return WORSE if self.results.loses_to_token_rival else UNDECIDED
 
     @property
     def claim(self) -> str:
         """Return what is left of the run's own claim after Holm's correction."""
-        return self.own_claim if self.corrected_p < LEVEL else UNDECIDED
+        stands = self.corrected_p is not None and self.corrected_p < LEVEL
+        return self.own_claim if stands else UNDECIDED
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,7 +133,7 @@ def difference_from(results: NextTokenResults, rival: str) -> Estimate | None:
 
 
 def _case(subject: SubjectRuns[NextTokenResults], corrected: dict[Path, float]) -> CaseRows:
-    models = [ModelRow(run, corrected[run.paths.root]) for run in subject.runs]
+    models = [ModelRow(run, corrected.get(run.paths.root)) for run in subject.runs]
     models.sort(key=lambda row: (row.label, row.seed or 0, row.run.paths.run_id))
     newest = subject.newest.results
     return CaseRows(

@@ -81,7 +81,7 @@ def _csv_rows(case: CaseRows) -> Iterator[tuple[object, ...]]:
             *(results.num_bars, results.first_time, results.last_time, results.evaluated.best_step),
             *(results.model.nats, results.model.bits),
             *(value for rival in TOKEN_RIVALS for value in _gain_values(row, rival)),
-            *(results.nats_difference.p_value, row.corrected_p),
+            *(results.nats_difference.p_value if results.nats_difference else None, row.corrected_p),
             *_other_scores(results.model),
         )
     for rival in case.rivals:

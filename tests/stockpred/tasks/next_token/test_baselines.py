@@ -96,13 +96,13 @@ def test_pairs_never_cross_a_segment_nor_the_edge_of_a_split(make_market: MakeMa
     segment = np.repeat(np.arange(len(market.segment_start)), market.segment_length)
     assert len(market.segment_start) == 7
     np.testing.assert_array_equal(segment[targets], segment[targets - 1])
-    assert market.day[targets - 1].min() >= market.splits[split].context_start
-    assert market.day[targets].max() <= market.splits[split].score_end
+    assert market.time[targets - 1].min() >= market.splits[split].context_start
+    assert market.time[targets].max() <= market.splits[split].score_end
 
 
 def test_what_happens_after_training_changes_no_fit_on_the_training_period(make_market: MakeMarket) -> None:
     market = make_market()
-    later = market.day > market.splits["validation"].score_end
+    later = market.time > market.splits["validation"].score_end
     changed = replace(
         market,
         tokens=np.where(later, 0, market.tokens).astype(np.uint16),

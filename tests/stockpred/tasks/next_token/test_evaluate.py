@@ -13,6 +13,7 @@ import torch
 
 from hpc.base.errors import UserError
 from hpc.run.paths import RunPaths
+from stockpred.data.splits import cut
 from stockpred.score.metrics import EvaluatedModel
 from stockpred.tasks.next_token import baselines
 from stockpred.tasks.next_token import evaluate as evaluate
@@ -82,6 +83,27 @@ def test_a_model_equal_to_the_best_rival_does_not_beat_it(make_market: MakeMarke
     assert not found.beats_token_rivals
 
 
+def on_one_date(market: TokenDataset) -> TokenDataset:
+    """Return the market with a thousandth of the time between its bars."""
+    time = (market.time - market.time.min()) // 1000
+    return replace(market, time=time, splits=cut(np.unique(time), (0.7, 0.15, 0.15), 12))
+
+
+def test_a_test_on_one_date_claims_nothing(make_market: MakeMarket, tmp_path: Path) -> None:
+    market = on_one_date(make_market())
+    found = run(market, bigram_scorer(market), tmp_path)
+    assert found.num_dates == 1
+    assert found.nats_difference is found.crps_bp_difference is found.model.versus_last_value is None
+    claims = (found.beats_token_rivals, found.beats_crps_rival, found.beats_last_value)
+    assert not any(claims)
+    assert not any((found.loses_to_token_rival, found.loses_to_crps_rival, found.loses_to_last_value))
+    assert all(category.nats_difference is None for category in found.categories)
+    assert found.model.direction is not None
+    assert found.model.direction.low is found.model.direction.high is None
+    assert found.gain == pytest.approx(found.rival(found.best_token_rival).nats - found.model.nats)
+    assert results.read(RunPaths(tmp_path).test_results) == found
+
+
 def test_a_model_that_knows_the_next_token_wins_everything(make_market: MakeMarket, tmp_path: Path) -> None:
     market = make_market(vocab_size=64)
 
@@ -128,7 +150,7 @@ def test_predictions_hold_every_test_bar_once_with_what_really_happened(
     np.testing.assert_array_equal(table["realised_return"], market.close_return[targets])
     np.testing.assert_allclose(table["previous_close"], market.close[targets - 1])
     np.testing.assert_array_equal(
-        table["time"].to_numpy("datetime64[ns]").astype(np.int64), market.day[targets]
+        table["time"].to_numpy("datetime64[ns]").astype(np.int64), market.time[targets]
     )
     assert table["nll"].mean() == pytest.approx(found.model.nats)
     levels = table[["q05", "q10", "q25", "q50", "q75", "q90", "q95"]].to_numpy()

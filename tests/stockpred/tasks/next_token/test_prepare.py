@@ -53,13 +53,31 @@ def _from(folder: Path, experiment: NextTokenExperiment) -> NextTokenExperiment:
 def test_what_is_prepared_is_what_is_loaded(experiment: NextTokenExperiment, run_paths: RunPaths) -> None:
     prepare.prepare(experiment, run_paths)
     loaded, built = dataset.load(run_paths), prepare.build(experiment).dataset
-    for name in ("tokens", "day", "close", "volatility", "close_return", "segment_start", "segment_length"):
+    for name in ("tokens", "time", "close", "volatility", "close_return", "segment_start", "segment_length"):
         np.testing.assert_array_equal(getattr(loaded, name), getattr(built, name))
     assert loaded.splits == built.splits
     assert loaded.assets == ("A", "B", "C")
     assert loaded.categories == ("crypto", "us_equity")
     assert loaded.tokens.dtype == np.uint16
     assert len(loaded.tokens) == loaded.segment_length.sum()
+
+
+def test_bars_that_an_older_version_prepared_are_prepared_again(
+    experiment: NextTokenExperiment, run_paths: RunPaths
+) -> None:
+    """It called the times ``day``."""
+    prepare.prepare(experiment, run_paths)
+    made = store.read_manifest(run_paths.prepared)
+    assert made is not None
+    with store.replacing(run_paths.prepared, made["made_from"], lambda: None) as folder:
+        for file in run_paths.prepared.iterdir():
+            if file.name != store.MANIFEST:
+                (folder / file.name.replace("time.npy", "day.npy")).write_bytes(file.read_bytes())
+    prepare.prepare(experiment, run_paths)
+    again = store.read_manifest(run_paths.prepared)
+    assert again is not None
+    assert again["files"]["time.npy"] == made["files"]["time.npy"]
+    dataset.load(run_paths)
 
 
 def test_the_fields_agree_with_the_bars(experiment: NextTokenExperiment, run_paths: RunPaths) -> None:
@@ -72,7 +90,7 @@ def test_the_fields_agree_with_the_bars(experiment: NextTokenExperiment, run_pat
             loaded.segment_start[segment], loaded.segment_start[segment] + loaded.segment_length[segment]
         )
         own = close[loaded.assets[loaded.segment_asset[segment]]]
-        times = pd.to_datetime(np.asarray(loaded.day[rows]), utc=True)
+        times = pd.to_datetime(np.asarray(loaded.time[rows]), utc=True)
         np.testing.assert_array_equal(own[times], loaded.close[rows])
         np.testing.assert_allclose(np.log(own).diff()[times], loaded.close_return[rows], rtol=1e-9)
 
@@ -270,9 +288,9 @@ def test_bars_after_training_change_neither_tokenizer_nor_training_tokens(
     changed = prepare.build(experiment).dataset
     for name in ("centroids", "log_unigram", "mean", "scale"):
         np.testing.assert_array_equal(getattr(plain.tokenizer, name), getattr(changed.tokenizer, name))
-    for name in ("tokens", "volatility", "close_return", "close", "day"):
+    for name in ("tokens", "volatility", "close_return", "close", "time"):
         before, after = getattr(plain, name), getattr(changed, name)
-        np.testing.assert_array_equal(before[plain.day <= end], after[changed.day <= end])
+        np.testing.assert_array_equal(before[plain.time <= end], after[changed.time <= end])
     assert not np.array_equal(plain.tokens[-50:], changed.tokens[-50:])
 
 
@@ -280,11 +298,11 @@ def test_a_later_bar_changes_no_token_before_it(
     experiment: NextTokenExperiment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plain = prepare.build(experiment).dataset
-    middle = int(np.median(plain.day[plain.day > plain.splits["test"].score_start]))
+    middle = int(np.median(plain.time[plain.time > plain.splits["test"].score_start]))
     really_load = synthetic.load
     monkeypatch.setattr(synthetic, "load", lambda *args: _perturbed(really_load(*args), middle))
     changed = prepare.build(experiment).dataset
-    np.testing.assert_array_equal(plain.tokens[plain.day <= middle], changed.tokens[changed.day <= middle])
+    np.testing.assert_array_equal(plain.tokens[plain.time <= middle], changed.tokens[changed.time <= middle])
 
 
 def _present(loaded: SourceBars, returns: bool) -> SourceBars:
@@ -309,12 +327,12 @@ def test_who_comes_back_later_changes_nothing_before(
         day = bar_table.times_ns(built.bars.source.bars)
         middle = np.unique(day)[340]
         assert (day[built.bars.source.bars["symbol"] == "B"] > middle).any() == returns
-        made, is_past = built.dataset, built.dataset.day <= middle
+        made, is_past = built.dataset, built.dataset.time <= middle
         segment = np.repeat(np.arange(len(made.segment_start)), made.segment_length)
         owner = made.segment_asset[segment][is_past]
-        begins = np.isin(np.arange(len(made.day)), made.segment_start)[is_past]
+        begins = np.isin(np.arange(len(made.time)), made.segment_start)[is_past]
         breaks = built.bars.checked.break_before[day <= middle]
-        past.append((owner, begins, made.tokens[is_past], made.day[is_past], breaks))
+        past.append((owner, begins, made.tokens[is_past], made.time[is_past], breaks))
     for before, after in zip(*past, strict=True):
         np.testing.assert_array_equal(before, after)
 
@@ -390,6 +408,6 @@ def test_the_real_crypto_case_is_as_hard_as_measured_before(
     )
     built = prepare.build(own).dataset
     test = built.splits["test"]
-    rows = (built.day >= test.score_start) & (built.day <= test.score_end)
+    rows = (built.time >= test.score_start) & (built.time <= test.score_end)
     assert -built.tokenizer.log_unigram[built.tokens[rows]].mean() == pytest.approx(6.753, abs=0.05)
     assert len(built.segment_start) == 20

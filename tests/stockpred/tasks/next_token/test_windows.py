@@ -24,7 +24,7 @@ def make_dataset(lengths: list[int], first_days: list[int], num_days: int = 100)
         segment_length=np.array(lengths, np.int64),
         segment_asset=np.arange(num_segments, dtype=np.int32),
         segment_category=np.zeros(num_segments, np.int32),
-        day=np.concatenate(
+        time=np.concatenate(
             [np.arange(first, first + n) for first, n in zip(first_days, lengths, strict=True)]
         ),
         close=np.ones(count),
@@ -67,11 +67,11 @@ def test_windows_keep_their_promises(shape: list[tuple[int, int]], context: int,
             for start, length in zip(windows.start, windows.length, strict=True)
             for bar in range(start, start + length + 1)
         }
-        day = dataset.day[sorted(read[split])]
-        assert ((day >= bounds.context_start) & (day <= bounds.score_end)).all()
-        may_read = (dataset.day >= bounds.context_start) & (dataset.day <= bounds.score_end)
+        time = dataset.time[sorted(read[split])]
+        assert ((time >= bounds.context_start) & (time <= bounds.score_end)).all()
+        may_read = (dataset.time >= bounds.context_start) & (dataset.time <= bounds.score_end)
         follows = np.r_[False, may_read[:-1] & (segment_of[1:] == segment_of[:-1])]
-        expected = np.flatnonzero(may_read & follows & (dataset.day >= bounds.score_start))
+        expected = np.flatnonzero(may_read & follows & (dataset.time >= bounds.score_start))
         if split == "train":
             assert set(counted) == set(expected) or stride > context
         else:

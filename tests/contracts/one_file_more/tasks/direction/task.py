@@ -33,14 +33,14 @@ def prepare(
     """Write the asset's returns, once."""
     context_length = experiment.model.context_length
     settings = SettingsDigest.of(experiment.data, context_length=context_length)
-    prepared = PreparedFiles(paths, (), settings)
-    if prepared.is_complete():
-        prepared.verify()
-        return
-    assets = universe.read(Path(experiment.data.universe)).restricted_to(experiment.data.symbol)
-    bars = load_checked_bars(experiment.data, assets, context_length)
-    arrays = {name: getattr(bars.checked.columns, name)[1:] for name in ARRAYS}
-    prepared.write(Contents(bars, {}, describe.data(experiment.data, bars), arrays), check_lease)
+
+    def contents() -> Contents:
+        assets = universe.read(Path(experiment.data.universe)).restricted_to(experiment.data.symbol)
+        bars = load_checked_bars(experiment.data, assets, context_length)
+        arrays = {name: getattr(bars.checked.columns, name)[1:] for name in ARRAYS}
+        return Contents(bars, {}, describe.data(experiment.data, bars), arrays)
+
+    PreparedFiles(paths, (), settings, ARRAYS).ensure(contents, check_lease)
 
 
 def count_parameters(experiment: Experiment) -> int:

@@ -137,6 +137,20 @@ def test_a_gain_that_only_its_own_interval_supports_is_no_claim(tmp_path: Path) 
     assert "(seed 2) alone would look better (gain 0.0100 nats), but its corrected p value is 0.080." in text
 
 
+def test_runs_tested_on_one_date_are_no_claims_and_no_tests(tmp_path: Path) -> None:
+    runs = write_seeds(tmp_path, 1, 2)
+    path = RunPaths(runs[0]).test_results
+    results_file.write(path, replace(results_file.read(path), num_dates=1, nats_difference=None))
+    first, second = (row for case in cases_of(runs) for row in case.models)
+    assert (first.corrected_p, first.claim) == (None, UNDECIDED)
+    assert second.corrected_p == second.results.nats_difference.p_value
+    summarise(runs, tmp_path / "sum")
+    assert next(row["corrected_p"] for row in rows_of(tmp_path / "sum")) == ""
+    path = RunPaths(runs[1]).test_results
+    results_file.write(path, replace(results_file.read(path), num_dates=1, nats_difference=None))
+    assert "None of 2 models beats" in summarise(runs, tmp_path / "sum").text
+
+
 def test_a_run_on_other_bars_is_left_out_and_cases_have_blocks_of_their_own(tmp_path: Path) -> None:
     new = write_run(tmp_path, "new", written=2_000)
     other = write_run(tmp_path, "other", num_days=280, overrides=["training.lr=1"], written=1_000)
