@@ -110,9 +110,8 @@ def environment(
     given = {"RANK": rank, "WORLD_SIZE": world_size}
     environ |= {name: str(value) for name, value in given.items() if value is not None}
     missing = [name for name in given if name not in environ]
-    if len(missing) == len(given) and "SLURM_PROCID" in environ:
-        missing = []
-    if missing:
+    is_told_by_srun = "SLURM_PROCID" in environ and "RANK" not in environ and world_size is None
+    if missing and not is_told_by_srun:
         raise UserError(
             f"{' and '.join(missing)} is not set",
             where="setup_distributed",

@@ -76,9 +76,10 @@ def epochs_in(folder: Path) -> list[int]:
 
 def test_rates_that_are_numbers_of_numpy_are_kept_and_resumed(tmp_path: Path) -> None:
     whole = Script(tmp_path / "whole").train(3)
+    settings: dict[str, Any] = {"lr": np.float64(0.01), "checkpoint_every_s": 0.0}
     with pytest.raises(Killed):
-        Script(tmp_path / "parts", lr=np.float64(0.01)).train(3, Breaking(9))
-    assert_identical(Script(tmp_path / "parts", lr=np.float64(0.01)).train(3), whole)
+        Script(tmp_path / "parts", **settings).train(3, Breaking(9))
+    assert_identical(Script(tmp_path / "parts", **settings).train(3), whole)
 
 
 class WithMemory(nn.Linear):

@@ -26,8 +26,9 @@ def test_a_rank_without_the_number_of_ranks_is_refused(given: Any, environ: dict
     assert caught.value.fix
 
 
-def test_under_srun_its_variables_tell_the_place() -> None:
-    env = processes.environment(environ=SRUN)
+@pytest.mark.parametrize("exported", [{}, {"WORLD_SIZE": "2"}], ids=["srun", "and WORLD_SIZE"])
+def test_under_srun_its_variables_tell_the_place(exported: dict[str, str]) -> None:
+    env = processes.environment(environ=SRUN | exported)
     assert (env.rank, env.world_size) == (1, 2)
 
 
