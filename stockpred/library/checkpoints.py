@@ -22,10 +22,12 @@ from torch.optim import Optimizer
 from hpc.base.errors import UserError
 from hpc.base.records import sync_directory
 from stockpred.library.wrappers import unwrapped
+from stockpred.train import tensorfile
 
 NAME = re.compile(r"checkpoint_epoch_(\d+)\.pt")
 KEYS = ("epoch", "model_state_dict", "optimizer_state_dict")
 DATA_PARALLEL_PREFIX = "module."
+FIX_OF_THE_DISK = "make room or give permission there, then start it again: it goes on from its last save"
 
 History = dict[str, list[float]]
 """``epoch``, ``train_loss``, ``lr`` and, with a validation loader, ``val_loss``: one value per epoch each."""
@@ -39,6 +41,8 @@ class EpochCheckpoint:
     model_state_dict: Mapping[str, Any]
     optimizer_state_dict: Mapping[str, Any]
     scheduler_state_dict: Mapping[str, Any] | None = None
+    scaler_state_dict: Mapping[str, Any] | None = None
+    """The scale of losses in fp16; empty in any other precision."""
     history: History = field(default_factory=dict)
     sha256: str | None = None
     """Of the file that it was read from; not written into it."""
@@ -52,20 +56,44 @@ def path_of(folder: Path, epoch: int) -> Path:
     return folder / f"checkpoint_epoch_{epoch}.pt"
 
 
-def save(folder: Path, content: EpochCheckpoint, *, keep: int) -> None:
-    """Write the file whole or not at all; drop all but the newest ``keep`` up to this epoch."""
+def save(folder: Path, content: EpochCheckpoint, *, keep: int, spared: int | None = None) -> None:
+    """Write the file whole or not at all; drop all but the newest ``keep`` up to this epoch.
+
+    The file of the epoch ``spared`` stays. Raises UserError when the disk refuses.
+    """
     path = path_of(folder, content.epoch)
+    remove_unfinished(folder)
     aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with aside.open("wb") as file:
-        torch.save({name: value for name, value in vars(content).items() if name != "sha256"}, file)
-        file.flush()
-        os.fsync(file.fileno())
-    aside.replace(path)
-    sync_directory(folder)
-    for epoch, older in _all(folder)[:-keep]:
-        if epoch < content.epoch:
+    with tensorfile.disk_errors(path, FIX_OF_THE_DISK), tensorfile.gone_on_failure(aside):
+        values = {name: value for name, value in vars(content).items() if name != "sha256"}
+        tensorfile.write(aside, values, name=path.name)
+        aside.replace(path)
+        sync_directory(folder)
+    up_to_now = [(epoch, file) for epoch, file in _all(folder) if epoch <= content.epoch]
+    for epoch, older in up_to_now[:-keep]:
+        if epoch != spared:
             with suppress(OSError):
                 older.unlink()
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove what saves have left that were killed."""
+    for aside in folder.glob(".checkpoint_epoch_*.tmp"):
+        with suppress(OSError):
+            aside.unlink()
+
+
+def drop_after(folder: Path, epoch: int) -> None:
+    """Remove the files of later epochs."""
+    for later, path in _all(folder):
+        if later > epoch:
+            path.unlink()
+
+
+def is_from(folder: Path, content: EpochCheckpoint) -> bool:
+    """Say whether this is the content of the folder's own file of that epoch."""
+    path = path_of(folder, content.epoch)
+    return path.exists() and _sha256(path) == content.sha256
 
 
 def load(path: Path) -> EpochCheckpoint:
@@ -86,8 +114,7 @@ def load(path: Path) -> EpochCheckpoint:
             fix="give a checkpoint_epoch_N.pt",
         )
     known = {key: value for key, value in content.items() if key in EpochCheckpoint.__dataclass_fields__}
-    with path.open("rb") as file:
-        return EpochCheckpoint(**known, sha256=hashlib.file_digest(file, "sha256").hexdigest())
+    return EpochCheckpoint(**known, sha256=_sha256(path))
 
 
 def load_weights(model: nn.Module, weights: Mapping[str, Any], where: Path) -> None:
@@ -115,6 +142,11 @@ def load_optimizer(optimizer: Optimizer, state: Mapping[str, Any], where: Path) 
             where=str(where),
             fix="make the optimizer as it was, with the same parameter groups",
         ) from None
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _all(folder: Path) -> list[tuple[int, Path]]:

@@ -1,51 +1,29 @@
-"""What happens at the end of an epoch: the history grows, the scheduler steps, a checkpoint is due."""
+"""What happens at the end of an epoch: the history grows, the scheduler steps."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from torch import nn
-
 from hpc.base.errors import UserError
-from hpc.run.attempt import Attempt
-from stockpred.library import checkpoints
-from stockpred.library.checkpoints import EpochCheckpoint, History
+from stockpred.library.checkpoints import History
 from stockpred.library.optimizer import SuppliedOptimizer
 
 
 class EpochEnd:
-    """Called on every rank when an epoch is over; what it remembers is part of each checkpoint.
+    """Called on every rank when an epoch is over; what it remembers is part of each checkpoint."""
 
-    ``attempt`` has the folder where ``checkpoint_epoch_N.pt`` go; None on ranks that write none.
-    """
-
-    def __init__(
-        self,
-        history: History,
-        *,
-        num_batches: int,
-        steps_per_epoch: int,
-        attempt: Attempt | None,
-        every: int,
-        keep: int,
-    ) -> None:
+    def __init__(self, history: History, *, num_batches: int, steps_per_epoch: int) -> None:
         self.history = {name: list(values) for name, values in history.items()}
         self.num_batches, self.steps_per_epoch = num_batches, steps_per_epoch
-        self.attempt, self.every, self.keep = attempt, every, keep
 
-    def __call__(
-        self, step: int, metrics: Mapping[str, float], model: nn.Module, optimizer: SuppliedOptimizer
-    ) -> None:
+    def __call__(self, step: int, metrics: Mapping[str, float], optimizer: SuppliedOptimizer) -> None:
         """Close the epoch that ended with ``step`` finished steps."""
         epoch = step // self.steps_per_epoch
         row = {"epoch": epoch, **metrics, "lr": optimizer.lr}
         for name, value in row.items():
             self.history.setdefault(name, []).append(value)
         optimizer.end_epoch(metrics.get("val_loss", metrics["train_loss"]))
-        if self.attempt is not None and epoch % self.every == 0:
-            self.attempt.check_lease()
-            checkpoints.save(self.attempt.paths.root, self._content(epoch, model, optimizer), keep=self.keep)
 
     def state_dict(self) -> dict[str, Any]:
         return {"history": self.history, "num_batches": self.num_batches}
@@ -60,13 +38,3 @@ class EpochEnd:
                 fix="give the same data and batch_size, or another checkpoint_dir",
             )
         self.history = {name: list(values) for name, values in state["history"].items()}
-
-    def _content(self, epoch: int, model: nn.Module, optimizer: SuppliedOptimizer) -> EpochCheckpoint:
-        scheduler = optimizer.scheduler
-        return EpochCheckpoint(
-            epoch=epoch,
-            model_state_dict=model.state_dict(),
-            optimizer_state_dict=optimizer.optimizer.state_dict(),
-            scheduler_state_dict=scheduler.state_dict() if scheduler else None,
-            history=self.history,
-        )

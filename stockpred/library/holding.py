@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import socket
@@ -22,8 +23,12 @@ from hpc.run.paths import RunPaths
 from hpc.run.stop import STOP_SIGNALS, Stop
 from stockpred.train.distributed import Group
 
+log = logging.getLogger(__name__)
+
 PATIENCE_S = 10.0
 """How long a rank of a training that was killed may take to notice it."""
+LONGEST_WAIT_S = 2 * lease.STALE_S
+"""How long the lease of another machine's process is watched: clocks of machines may differ a little."""
 POLL_S = 0.1
 LIMITS = RetryLimits(max_stalled=1, max_attempts=None, starts_again=False)
 """A person starts each attempt, and a person's start is never refused for what came before."""
@@ -71,20 +76,52 @@ def held(folder: Path, group: Group) -> Iterator[Attempt]:
 
 
 def _opened(stack: ExitStack, paths: RunPaths, group: Group) -> OpenAttempt | str:
-    """Return the new attempt, or why there is none."""
+    """Return the new attempt, or why there is none: a training that is seen to live."""
     paths.root.mkdir(parents=True, exist_ok=True)
     job = PersonsProcess(f"{socket.gethostname()}:{os.getpid()}", group.env.deadline)
-    limit = time.monotonic() + PATIENCE_S
+    holder = Holder(paths)
     while True:
         try:
             attempt = stack.enter_context(open_attempt(paths, job, LIMITS))
         except UserError as error:
-            if time.monotonic() > limit:
+            if holder.is_seen_to_live(error.what):
                 return error.what
             time.sleep(POLL_S)
         else:
             stack.enter_context(lease.kept_alive(paths.lease, attempt.lease))
             return attempt
+
+
+class Holder:
+    """Whoever holds a folder, watched by one who waits for it.
+
+    Of another machine's process nothing can be known but that it renews its lease: one that was killed looks
+    alive until the lease is stale.
+    """
+
+    def __init__(self, paths: RunPaths) -> None:
+        self.path = paths.lease
+        self.begin = time.monotonic()
+        self.sign: float | None = None
+        """When the lease was last renewed, as it was at the end of ``PATIENCE_S``."""
+
+    def is_seen_to_live(self, who: str) -> bool:
+        waited_s = time.monotonic() - self.begin
+        if waited_s < PATIENCE_S:
+            return False
+        holder, sign = lease.read(self.path), self._last_sign()
+        if holder is not None and holder.host == socket.gethostname():
+            return True
+        if self.sign is None:
+            self.sign = sign
+            log.warning("%s, or was killed: waiting for a sign of life, up to %.0f s", who, lease.STALE_S)
+        return sign not in (None, self.sign) or waited_s > LONGEST_WAIT_S
+
+    def _last_sign(self) -> float | None:
+        try:
+            return self.path.stat().st_mtime
+        except FileNotFoundError:
+            return None
 
 
 @contextmanager

@@ -14,9 +14,10 @@ import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from signal import Signals
 from types import FrameType
 from typing import Any
 
@@ -28,12 +29,16 @@ from hpc.base.errors import ExitCode, UserError
 from hpc.run.jobenv import num_cores
 from hpc.run.stop import STOP_SIGNALS
 from stockpred.library.placement import Placement
+from stockpred.train import tensorfile
+from stockpred.train.distributed import LostContact
 
 POLL_S = 0.05
 GRACE_S = 10.0
 """How long the other ranks may take to notice that one has failed, and to say so themselves."""
 
 WORK, RESULT = "work.pkl", "result.pt"
+Codes = dict[int, int]
+"""Exit codes by rank; that of one that a signal has ended is the signal's number, negative."""
 
 
 class RankFailed(RuntimeError):
@@ -50,12 +55,13 @@ def run_ranks(work: Callable[[Path], Any], placement: Placement) -> Any:
         (Path(folder) / WORK).write_bytes(cloudpickle.dumps(work))
         ranks = [_start(Path(folder), placement, local) for local in range(placement.num_ranks)]
         try:
-            with _signals_passed_to(ranks):
-                codes = _wait(ranks)
+            with _signals_passed_to(ranks) as passed:
+                ended = _wait(ranks)
         finally:
             _end(ranks)
-        if any(codes):
-            raise _failure(Path(folder), codes)
+        if any(ended.values()):
+            codes = {placement.first_rank + local: code for local, code in ended.items()}
+            raise _failure(Path(folder), codes, passed)
         return torch.load(Path(folder) / RESULT, weights_only=True)
 
 
@@ -65,13 +71,14 @@ def carry_out(folder: Path) -> int:
     try:
         result = cloudpickle.loads((folder / WORK).read_bytes())(folder)
     except UserError as error:
-        return _leave_error(folder, {**error.row, "exit_code": int(error.exit_code)})
+        row = {**error.row, "exit_code": int(error.exit_code), "lost_contact": isinstance(error, LostContact)}
+        return _leave_error(folder, row)
     except SystemExit as error:
         return error.code if isinstance(error.code, int) else 1
     except BaseException:
         return _leave_error(folder, {"trace": _trace(), "exit_code": int(ExitCode.FAILED)})
     if os.environ["LOCAL_RANK"] == "0":
-        torch.save(result, folder / RESULT)
+        tensorfile.write(folder / RESULT, result)
     return 0
 
 
@@ -89,17 +96,16 @@ def _start(folder: Path, placement: Placement, local: int) -> subprocess.Popen[b
     return subprocess.Popen(command, env=environ, stdin=subprocess.PIPE)
 
 
-def _wait(ranks: list[subprocess.Popen[bytes]]) -> list[int]:
-    """Return the exit codes; ranks that go on after one has failed are ended after a while."""
+def _wait(ranks: list[subprocess.Popen[bytes]]) -> Codes:
+    """Return the exit codes of the ranks that end by themselves, in time after one of them has failed."""
     failed_at: float | None = None
     while True:
-        codes = [rank.poll() for rank in ranks]
-        if None not in codes:
-            return [code for code in codes if code is not None]
-        if failed_at is None and any(codes):
+        codes = {number: code for number, rank in enumerate(ranks) if (code := rank.poll()) is not None}
+        if failed_at is None and any(codes.values()):
             failed_at = time.monotonic()
-        if failed_at is not None and time.monotonic() - failed_at > GRACE_S:
-            _end(ranks)
+        is_too_late = failed_at is not None and time.monotonic() - failed_at > GRACE_S
+        if is_too_late or len(codes) == len(ranks):
+            return codes
         time.sleep(POLL_S)
 
 
@@ -112,19 +118,21 @@ def _end(ranks: list[subprocess.Popen[bytes]]) -> None:
 
 
 @contextmanager
-def _signals_passed_to(ranks: list[subprocess.Popen[bytes]]) -> Iterator[None]:
-    """Let the ranks hear of TERM and USR2, upon which they save and leave."""
+def _signals_passed_to(ranks: list[subprocess.Popen[bytes]]) -> Iterator[set[int]]:
+    """Let the ranks hear of TERM and USR2, upon which they save and leave; yield what they have heard of."""
+    passed: set[int] = set()
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield passed
         return
 
     def forward(number: int, _frame: FrameType | None) -> None:
+        passed.add(number)
         for rank in ranks:
             rank.send_signal(number)
 
     before = {number: signal.signal(number, forward) for number in STOP_SIGNALS}
     try:
-        yield
+        yield passed
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -150,16 +158,31 @@ def _trace() -> str:
     return traceback.format_exc()
 
 
-def _failure(folder: Path, codes: list[int]) -> BaseException:
-    """Return the error of the rank that failed first; the others lost contact with it."""
-    errors = [records.read_json(path) for path in folder.glob("error_*.json")]
-    if not errors and set(codes) <= {0, int(ExitCode.CONTINUE_LATER)}:
-        return SystemExit(int(ExitCode.CONTINUE_LATER))
-    if not errors:
-        return RankFailed(f"the ranks ended with exit codes {codes}, without a word")
-    first = min(errors, key=lambda row: row["time"])
-    if "trace" in first:
-        return RankFailed(f"rank {first['rank']} failed:\n{first['trace']}")
-    return UserError(
-        first["what"], where=first["where"], fix=first["fix"], exit_code=ExitCode(first["exit_code"])
+def _failure(folder: Path, codes: Codes, passed: Collection[int]) -> BaseException:
+    """Return why ranks ended: an error of their own, or a kill, before what others lost contact by.
+
+    A rank that a stop signal ended before it listened had nothing to save yet.
+    """
+    errors = sorted(
+        (records.read_json(path) for path in folder.glob("error_*.json")), key=lambda row: row["time"]
     )
+    own = [row for row in errors if not row.get("lost_contact")]
+    if own and "trace" not in own[0]:
+        return _as_user_error(own[0])
+    said = [_killed(rank, -code) for rank, code in codes.items() if code < 0 and -code not in passed]
+    said += [f"rank {row['rank']} failed:\n{row['trace']}" for row in own[:1]]
+    if said:
+        return RankFailed("\n".join(said))
+    if {int(ExitCode.CONTINUE_LATER), *(-number for number in passed)} & set(codes.values()):
+        return SystemExit(int(ExitCode.CONTINUE_LATER))
+    return _as_user_error(errors[0]) if errors else RankFailed(f"ranks ended without a word: {codes}")
+
+
+def _killed(rank: int, number: int) -> str:
+    reason = " (most often the machine's memory was full)" if number == Signals.SIGKILL else ""
+    return f"rank {rank} was killed by {Signals(number).name}{reason}"
+
+
+def _as_user_error(row: Mapping[str, Any]) -> UserError:
+    code = ExitCode(row["exit_code"])
+    return UserError(row["what"], where=row["where"], fix=row["fix"], exit_code=code)

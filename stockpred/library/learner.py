@@ -80,7 +80,7 @@ class SuppliedModel(Learner):
         return Evaluation({VAL_LOSS: (loss * num_samples, num_samples)})
 
     def after_evaluation(self, step: int, metrics: Mapping[str, float]) -> None:
-        self.epoch_end(step, metrics, self.networks["model"], self.optimizer)
+        self.epoch_end(step, metrics, self.optimizer)
 
     def state_dict(self) -> dict[str, Any]:
         return self.epoch_end.state_dict()

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -63,6 +63,12 @@ class SuppliedOptimizer(NetworkOptimizer):
         optimizer.load_state_dict(optimizer.state_dict())
         optimizer.zero_grad(set_to_none=True)
 
+    def begin_after(self, num_steps: int, scale: Mapping[str, Any] | None) -> None:
+        """Go on after so many steps of the warm-up, with the scale of losses that there was then."""
+        self.num_steps = num_steps
+        if scale:
+            self.scaler.load_state_dict(dict(scale))
+
     @property
     def lr(self) -> float:
         """The rate of the first group in the next step."""
@@ -111,7 +117,8 @@ class SuppliedOptimizer(NetworkOptimizer):
             # A scheduler marks its optimizer, and the mark is lost on the way to another process.
             warnings.filterwarnings("ignore", message="Seems like `optimizer.step")
             if isinstance(self.scheduler, ReduceLROnPlateau):
-                self.scheduler.step(math.nan if loss is None else loss)
+                assert loss is not None
+                self.scheduler.step(loss)
             elif self.scheduler is not None:
                 self.scheduler.step()
 
@@ -126,6 +133,22 @@ class SuppliedOptimizer(NetworkOptimizer):
         yield
         for group, lr in zip(groups, before, strict=True):
             group["lr"] = lr
+
+
+def check_scheduling(scheduler: Scheduler | None, interval: Interval) -> None:
+    """Raise UserError for an interval that there is not, or at which the scheduler has nothing to look at."""
+    if interval not in get_args(Interval):
+        raise UserError(
+            f"there is no scheduler_interval {interval!r}",
+            where="scheduler_interval",
+            fix='use "epoch", or "step" for a scheduler that goes by optimizer steps',
+        )
+    if interval == "step" and isinstance(scheduler, ReduceLROnPlateau):
+        raise UserError(
+            "ReduceLROnPlateau looks at the loss of an epoch, and a single step has none",
+            where="scheduler_interval",
+            fix='use scheduler_interval="epoch"',
+        )
 
 
 def check_optimizer(optimizer: Optimizer, model: nn.Module) -> None:

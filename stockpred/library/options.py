@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -14,13 +17,33 @@ Backend = Literal["auto", "nccl", "gloo"]
 Compression = Literal["none", "bf16", "powersgd"]
 Parallel = Literal["ddp", "data_parallel"]
 NcclDebug = Literal["VERSION", "WARN", "INFO", "TRACE"]
-AT_LEAST_1 = (
-    "gradient_accumulation_steps",
-    "num_nodes",
-    "gpus_per_node",
-    "save_frequency",
-    "keep_n_checkpoints",
-)
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, Integral) and int(value) >= 1
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, Real) and math.isfinite(value)
+
+
+Numbers = tuple[Callable[[Any], bool], str]
+COUNT: Numbers = (_is_count, "a whole number from 1")
+FROM_0: Numbers = (lambda value: _is_finite(value) and value >= 0, "a number from 0")
+POSITIVE: Numbers = (lambda value: _is_finite(value) and value > 0, "a positive number")
+NUMBERS: dict[str, Numbers] = {
+    "gradient_accumulation_steps": COUNT,
+    "num_nodes": COUNT,
+    "gpus_per_node": COUNT,
+    "save_frequency": COUNT,
+    "keep_n_checkpoints": COUNT,
+    "checkpoint_every_s": FROM_0,
+    "warmup_epochs": FROM_0,
+    "gradient_clip": POSITIVE,
+    "timeout_s": POSITIVE,
+    "seed": (lambda value: isinstance(value, Integral), "a whole number"),
+}
+OR_NONE = {"gpus_per_node": "None for all visible GPUs", "gradient_clip": "None for no clipping"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,9 +100,13 @@ class DistributedConfig:
 
     def _wrong_numbers(self) -> list[UserError]:
         return [
-            UserError(f"{name} is {value}", where=f"DistributedConfig.{name}", fix="give at least 1")
-            for name in AT_LEAST_1
-            if (value := getattr(self, name)) is not None and value < 1
+            UserError(
+                f"{name} is {value!r}",
+                where=f"DistributedConfig.{name}",
+                fix=f"give {what}" + (f", or {OR_NONE[name]}" if name in OR_NONE else ""),
+            )
+            for name, (is_right, what) in NUMBERS.items()
+            if not is_right(value := getattr(self, name)) and not (value is None and name in OR_NONE)
         ]
 
     def training(self, num_epochs: int, *, is_validated: bool) -> TrainingConfig:

@@ -21,6 +21,7 @@ from hpc.base.errors import ExitCode, UserError
 from hpc.run import jobenv
 from hpc.run.jobenv import JobEnv
 from hpc.run.paths import RunPaths
+from stockpred.library.explaining import our_words
 from stockpred.library.options import Backend
 from stockpred.train import devices, distributed
 from stockpred.train.distributed import Group
@@ -29,6 +30,7 @@ Device = str | int | torch.device
 """``auto``, ``cuda``, ``cuda:1``, ``mps``, ``cpu``, or the number of a GPU."""
 
 
+@our_words()
 def setup_distributed(
     rank: int | None = None,
     world_size: int | None = None,
@@ -56,8 +58,9 @@ def setup_distributed(
     importlib.import_module("torch._dynamo")
     if "MASTER_ADDR" in os.environ:
         _meet_at_address(env, backend, timeout_s)
+        agreed = current_group(device)
     else:
-        distributed.connect(
+        agreed = distributed.connect(
             env,
             chosen,
             "auto" if device == "auto" else chosen.type,
@@ -67,7 +70,7 @@ def setup_distributed(
             nccl=backend != "gloo",
         )
     atexit.register(cleanup_distributed)
-    return chosen
+    return agreed.device
 
 
 def cleanup_distributed() -> None:
@@ -76,6 +79,7 @@ def cleanup_distributed() -> None:
         distributed.take_apart(None)
 
 
+@our_words()
 def current_group(device: Device, *, alone: bool = False) -> Group:
     """Return this process's place in its process group; a world of one where there is none, or if ``alone``.
 
@@ -105,8 +109,9 @@ def environment(
     environ = dict(os.environ if environ is None else environ)
     given = {"RANK": rank, "WORLD_SIZE": world_size}
     environ |= {name: str(value) for name, value in given.items() if value is not None}
-    missing = [name for name in given if name not in environ and "SLURM_PROCID" not in environ]
-    if missing:
+    missing = [name for name in given if name not in environ]
+    is_told_by_srun = "SLURM_PROCID" in environ and "RANK" not in environ and world_size is None
+    if missing and not is_told_by_srun:
         raise UserError(
             f"{' and '.join(missing)} is not set",
             where="setup_distributed",

@@ -67,6 +67,12 @@ class DistributedTrainer:
             scheduler_interval,
             self._start,
         )
+        training.check(supplied)
+        history = self._train(supplied)
+        self._start = None  # more epochs go on from these, not from the epoch that was gone back to
+        return history
+
+    def _train(self, supplied: Supplied) -> History:
         placement = placement_of(self.config)
         if placement.role is Role.STARTER:
             result = launch.run_ranks(functools.partial(_train_rank, supplied, self.config), placement)
@@ -100,6 +106,14 @@ class DistributedTrainer:
     def enable_gradient_checkpointing(self) -> None:
         """Compute activations again in the backward pass instead of keeping them: less memory, more time."""
         self.config = replace(self.config, gradient_checkpointing=True)
+
+
+class Launched(History):
+    """The history of ``launch_distributed_training``; ``model`` holds the weights after the last epoch."""
+
+    def __init__(self, history: History, model: nn.Module) -> None:
+        super().__init__(history)
+        self.model = model
 
 
 class Trainer:
@@ -164,23 +178,24 @@ def launch_distributed_training(
     batch_size: int,
     learning_rate: float,
     criterion: Criterion | None = nn.functional.mse_loss,
-) -> History:
+) -> Launched:
     """Train what ``model_fn`` makes on two datasets with AdamW, on all ranks that ``config`` asks for.
 
     ``batch_size`` is that of one process. The loss is the mean squared error unless a criterion is given;
-    with None it is what ``model(batch)`` gives. Returns the history; the weights are in
-    ``config.checkpoint_dir``.
+    with None it is what ``model(batch)`` gives. Returns the history, and with it the trained
+    ``model``.
     """
     torch.manual_seed(config.seed)
     model = model_fn()
     loader = functools.partial(DataLoader, batch_size=batch_size)
-    return DistributedTrainer(model, config).train(
+    history = DistributedTrainer(model, config).train(
         loader(train_dataset, shuffle=True),
         torch.optim.AdamW(model.parameters(), lr=learning_rate),
         criterion,
         num_epochs,
         val_loader=None if val_dataset is None else loader(val_dataset),
     )
+    return Launched(history, model)
 
 
 def _join(config: DistributedConfig, meeting_place: Path | None = None) -> None:

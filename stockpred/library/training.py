@@ -7,32 +7,38 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from numbers import Integral
 from pathlib import Path
 
 import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from hpc.base import records
 from hpc.base.errors import ExitCode, UserError
 from hpc.run.attempt import Attempt
 from stockpred.library.checkpoints import EpochCheckpoint, History
 from stockpred.library.epochs import EpochEnd
+from stockpred.library.explaining import explained
+from stockpred.library.goingback import EpochFiles, begin_from, forget_start
 from stockpred.library.holding import held
 from stockpred.library.learner import Criterion, SuppliedModel
 from stockpred.library.loaders import Loader, epochs_of
-from stockpred.library.optimizer import Interval, Ramp, Scheduler, SuppliedOptimizer, check_optimizer
+from stockpred.library.optimizer import (
+    Interval,
+    Ramp,
+    Scheduler,
+    SuppliedOptimizer,
+    check_optimizer,
+    check_scheduling,
+)
 from stockpred.library.options import DistributedConfig
 from stockpred.library.stream import LoaderStream, Share
 from stockpred.library.wrappers import unwrapped
 from stockpred.train import core
-from stockpred.train.distributed import Group, lost_peers_explained
-from stockpred.train.failures import disk_refused
+from stockpred.train.distributed import Group
 from stockpred.train.optim import Precision
 
 log = logging.getLogger(__name__)
-
-STARTED_FROM = "started_from.json"
 
 
 @dataclass(frozen=True)
@@ -50,30 +56,39 @@ class Supplied:
     start: EpochCheckpoint | None = None
 
 
+def check(supplied: Supplied) -> None:
+    """Raise UserError for what cannot be trained, before any rank starts."""
+    check_optimizer(supplied.optimizer, unwrapped(supplied.model))
+    check_scheduling(supplied.scheduler, supplied.interval)
+    if not isinstance(supplied.num_epochs, Integral) or supplied.num_epochs < 1:
+        raise UserError(
+            f"num_epochs (of Trainer: epochs) is {supplied.num_epochs!r}",
+            where="train",
+            fix="give the number of epochs in all, a whole number from 1",
+        )
+
+
 def train(supplied: Supplied, config: DistributedConfig, group: Group) -> History:
     """Train to the end and return the history; the model then holds the last weights. Collective.
 
     With a ``checkpoint_dir`` that holds an earlier attempt of the same training, it goes on from there.
     Raises SystemExit with code 85 after a save, where it was asked to stop.
     """
-    check_optimizer(supplied.optimizer, unwrapped(supplied.model))
     if group.warning is not None and group.is_main:
         log.warning(group.warning)
-    with _folder(config, group) as folder, held(folder, group) as attempt:
-        try:
-            with lost_peers_explained(group.env, attempt.paths):
-                return _train(supplied, config, group, attempt)
-        except torch.OutOfMemoryError as error:
-            raise _out_of_memory(error) from error
-        except OSError as error:
-            raise disk_refused(error, folder) from error
+    with _folder(config) as folder, explained(folder, group), held(folder, group) as attempt:
+        return _train(supplied, config, group, attempt)
 
 
 def _train(supplied: Supplied, config: DistributedConfig, group: Group, attempt: Attempt) -> History:
     share = Share(group.rank, group.world_size, config.gradient_accumulation_steps)
     stream = _stream(supplied, config, share)
-    epoch_end = _epoch_end(supplied, config, stream, attempt if group.is_main else None)
-    first_step = supplied.start.epoch * stream.steps_per_epoch if supplied.start else 0
+    epoch_end = EpochEnd(
+        supplied.start.history if supplied.start else {},
+        num_batches=stream.training.num_batches,
+        steps_per_epoch=stream.steps_per_epoch,
+    )
+    first_step = _first_step(supplied, stream)
     learner = SuppliedModel(
         supplied.model,
         supplied.criterion,
@@ -83,17 +98,20 @@ def _train(supplied: Supplied, config: DistributedConfig, group: Group, attempt:
         is_validated=supplied.val_loader is not None,
     )
     if group.is_main:
-        _go_back(attempt, supplied.start)
+        begin_from(attempt, supplied.start)
     outcome = core.train(
         learner=learner,
         stream=stream,
         settings=config.training(supplied.num_epochs, is_validated=supplied.val_loader is not None),
         group=group,
         attempt=attempt,
+        milestones=_epoch_files(supplied, config, stream, learner, attempt),
     )
     if outcome is core.Outcome.CONTINUE_LATER:
         log.info("asked to stop: saved in %s; the same call goes on from there", attempt.paths.root)
         raise SystemExit(int(ExitCode.CONTINUE_LATER))
+    if group.is_main:
+        forget_start(attempt)
     return epoch_end.history
 
 
@@ -105,18 +123,27 @@ def _stream(supplied: Supplied, config: DistributedConfig, share: Share) -> Load
     return LoaderStream(training, validation, share)
 
 
-def _epoch_end(
-    supplied: Supplied, config: DistributedConfig, stream: LoaderStream, attempt: Attempt | None
-) -> EpochEnd:
-    """Return what closes an epoch; without an attempt it writes no file."""
-    return EpochEnd(
-        supplied.start.history if supplied.start else {},
-        num_batches=stream.training.num_batches,
-        steps_per_epoch=stream.steps_per_epoch,
-        attempt=attempt,
+def _epoch_files(
+    supplied: Supplied,
+    config: DistributedConfig,
+    stream: LoaderStream,
+    learner: SuppliedModel,
+    attempt: Attempt,
+) -> EpochFiles:
+    return EpochFiles(
+        attempt.paths.root if config.checkpoint_dir is not None else None,
+        learner,
+        attempt.check_lease,
+        stream.steps_per_epoch,
+        num_epochs=supplied.num_epochs,
         every=config.save_frequency,
         keep=config.keep_n_checkpoints,
+        spared=supplied.start.epoch if supplied.start else None,
     )
+
+
+def _first_step(supplied: Supplied, stream: LoaderStream) -> int:
+    return supplied.start.epoch * stream.steps_per_epoch if supplied.start else 0
 
 
 def _optimizer(
@@ -128,7 +155,7 @@ def _optimizer(
 ) -> SuppliedOptimizer:
     scale = stream.share.num_parts if config.scale_learning_rate else 1
     num_steps = round(config.warmup_epochs * stream.steps_per_epoch)
-    return SuppliedOptimizer(
+    optimizer = SuppliedOptimizer(
         supplied.optimizer,
         supplied.scheduler,
         interval=supplied.interval,
@@ -137,33 +164,16 @@ def _optimizer(
         precision=precision,
         device=device,
     )
+    if supplied.start is not None:
+        optimizer.begin_after(_first_step(supplied, stream), supplied.start.scaler_state_dict)
+    return optimizer
 
 
 @contextmanager
-def _folder(config: DistributedConfig, group: Group) -> Iterator[Path]:
+def _folder(config: DistributedConfig) -> Iterator[Path]:
     """Return the checkpoint folder, or where nothing is to be kept one that is gone afterwards."""
     if config.checkpoint_dir is not None:
         yield Path(config.checkpoint_dir)
         return
     with tempfile.TemporaryDirectory(prefix="stockpred-") as folder:
         yield Path(folder)
-
-
-def _go_back(attempt: Attempt, start: EpochCheckpoint | None) -> None:
-    """Drop what lies beyond the epoch that a person has loaded, the first time they go on from it."""
-    record = attempt.paths.root / STARTED_FROM
-    if start is None or records.read_json_if_any(record) == start.identity:
-        return
-    attempt.check_lease()
-    for directory in attempt.paths.checkpoints.glob("step_*"):
-        directory.rename(directory.with_name(f"{directory.name}.old-{start.epoch}"))
-    records.write_json(record, start.identity)
-
-
-def _out_of_memory(error: torch.OutOfMemoryError) -> UserError:
-    return UserError(
-        f"the GPU's memory is full: {str(error).splitlines()[0]}",
-        fix="lower the loader's batch_size and raise gradient_accumulation_steps by as much; else set "
-        "gradient_checkpointing=True or use_mixed_precision=True",
-        exit_code=ExitCode.FAILED,
-    )

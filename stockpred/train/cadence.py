@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import math
 from dataclasses import dataclass
+from typing import Protocol
 
 from stockpred.config.base import TrainingConfig
 
@@ -48,6 +49,19 @@ class Cadence:
 
     def _num_evaluations(self, step: int) -> int:
         return int(step * self.global_batch * self.evaluations_per_epoch // self.num_samples)
+
+
+class Milestones(Protocol):
+    """The steps at which training saves however little time has passed since it last did."""
+
+    def is_due(self, step: int) -> bool: ...
+
+    def passed(self, step: int, *, is_new: bool) -> None:
+        """Follow the checkpoint of such a step onto the disk; on rank 0.
+
+        A step is new when training has come to it, and not when it begins or goes on there.
+        """
+        ...
 
 
 def random_key(seed: int, purpose: str, *counters: int) -> int:

@@ -9,13 +9,12 @@ for as long as a checkpoint may be resumed to which they were the best.
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,14 +22,15 @@ from typing import Any
 import torch
 
 from hpc.base import records
-from hpc.base.errors import ExitCode, UserError
+from hpc.base.errors import UserError
 from hpc.base.records import Row
+from stockpred.train import tensorfile
 
 SCHEMA = 1
 MANIFEST = "manifest.json"
 COMMITTED = re.compile(r"step_(\d+)")
 BEST = re.compile(r"step_(\d+)-[0-9a-f]{12}\.pt")
-SIGNS_OF_TORCHS_WRITER = ("inline_container", "PytorchStreamWriter")
+FIX_OF_THE_DISK = "make room or give permission there, then submit again; the checkpoint before it is intact"
 CheckLease = Callable[[], None]
 
 
@@ -67,12 +67,13 @@ def save(
     """
     final = root / f"step_{step}"
     aside = root / f"step_{step}.tmp-{os.getpid()}"
-    with _disk_errors(final), _gone_on_failure(aside):
+    with tensorfile.disk_errors(final, FIX_OF_THE_DISK), tensorfile.gone_on_failure(aside):
         root.mkdir(parents=True, exist_ok=True)
         _discard(aside)
         aside.mkdir()
         files = {
-            f"{stem}.pt": _write_tensors(aside / f"{stem}.pt", content) for stem, content in contents.items()
+            f"{stem}.pt": tensorfile.write(aside / f"{stem}.pt", content)
+            for stem, content in contents.items()
         }
         _write_manifest(aside, {"step": step, "files": files, "about": about})
         records.sync_directory(aside)
@@ -124,9 +125,10 @@ def save_best(
 ) -> None:
     """Replace the best weights; a reader sees the old ones or the new ones, and the old file stays."""
     aside = root / f"step_{step}.tmp-{os.getpid()}"
-    with _disk_errors(root), _gone_on_failure(aside):
+    with tensorfile.disk_errors(root, FIX_OF_THE_DISK), tensorfile.gone_on_failure(aside):
         root.mkdir(parents=True, exist_ok=True)
-        facts = _write_tensors(aside, {key: dict(weights) for key, weights in networks.items()})
+        weights = {name: dict(network) for name, network in networks.items()}
+        facts = tensorfile.write(aside, weights, name="networks")
         # Named by content: the file that the present manifest speaks of is never overwritten with another.
         name = f"step_{step}-{facts['sha256'][:12]}.pt"
         check_lease()
@@ -146,7 +148,7 @@ def return_to_best(
     if manifest is not None and manifest.get("step") == step and _problem(root, step) is None:
         return True
     check_lease()
-    with _disk_errors(root):
+    with tensorfile.disk_errors(root, FIX_OF_THE_DISK):
         (root / MANIFEST).unlink(missing_ok=True)
         for file in [] if step is None else sorted(root.glob(f"step_{step}-*.pt")):
             sha256 = _sha256(file)
@@ -179,36 +181,6 @@ def load_best(root: Path) -> Best:
     (name,) = manifest["files"]
     networks = torch.load(root / name, map_location="cpu", weights_only=True)
     return Best(manifest["step"], manifest["about"]["metric"], manifest["about"]["value"], networks)
-
-
-class _HashedFile(io.RawIOBase):
-    """A file that knows the size and SHA-256 of what went through it."""
-
-    def __init__(self, path: Path) -> None:
-        self.file = path.open("wb")
-        self.sha256 = hashlib.sha256()
-        self.size = 0
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, data: Any, /) -> int:
-        view = memoryview(data).cast("B")
-        self.sha256.update(view)
-        self.size += len(view)
-        return self.file.write(view)
-
-    def close(self) -> None:
-        self.file.close()
-        super().close()
-
-
-def _write_tensors(path: Path, content: Any) -> Row:
-    with _HashedFile(path) as file:
-        torch.save(content, file)  # type: ignore[arg-type]
-        file.file.flush()
-        os.fsync(file.file.fileno())
-        return {"sha256": file.sha256.hexdigest(), "size": file.size}
 
 
 def _write_manifest(directory: Path, content: Row) -> None:
@@ -277,42 +249,3 @@ def _prune(root: Path, keep: int) -> None:
 def _discard(directory: Path) -> None:
     if directory.exists():
         shutil.rmtree(directory)
-
-
-@contextmanager
-def _gone_on_failure(aside: Path) -> Iterator[None]:
-    """Remove what a failed write has left, at once: on a full disk others need the room."""
-    try:
-        yield
-    except BaseException:
-        shutil.rmtree(aside, ignore_errors=True)
-        with suppress(OSError):
-            aside.unlink()
-        raise
-
-
-@contextmanager
-def _disk_errors(target: Path) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, RuntimeError) as error:
-        problem = _disk_problem(error)
-        if problem is None:
-            raise
-        raise UserError(
-            f"cannot save {target.name}: {problem}",
-            where=str(target.parent),
-            fix="make room or give permission there, then submit again; the checkpoint before it is intact",
-            exit_code=ExitCode.FAILED,
-        ) from error
-
-
-def _disk_problem(error: OSError | RuntimeError) -> str | None:
-    """Return what the disk said; None for an error that is not the disk's."""
-    if isinstance(error, OSError):
-        return error.strerror or str(error)
-    # Torch's zip writer, when a write fails, trips over its own count of bytes.
-    if not any(sign in str(error) for sign in SIGNS_OF_TORCHS_WRITER):
-        return None
-    cause = error.__context__
-    return _disk_problem(cause) if isinstance(cause, OSError) else str(error).splitlines()[0]

@@ -17,7 +17,7 @@ from hpc.run.attempt import Attempt
 from hpc.run.stop import Agreement, StopCause
 from stockpred.config.base import TrainingConfig
 from stockpred.train import checkpoint
-from stockpred.train.cadence import Cadence, random_key
+from stockpred.train.cadence import Cadence, Milestones, random_key
 from stockpred.train.distributed import Group
 from stockpred.train.failures import disk_refused
 from stockpred.train.learner import Batch, Learner, Stream, num_parameters, to_device
@@ -53,13 +53,15 @@ def train(
     settings: TrainingConfig,
     group: Group,
     attempt: Attempt,
+    milestones: Milestones | None = None,
 ) -> Outcome:
     """Train until done, out of patience, stopped or out of time; return why it ended.
 
-    Collective: every rank calls it. The attempt's lease is checked before every write that counts. Raises
-    UserError on all ranks when a loss is not finite or a checkpoint cannot be saved.
+    With ``milestones`` it also saves at these and before its first step. Collective: every rank calls it. The
+    attempt's lease is checked before every write that counts. Raises UserError on all ranks when a loss is
+    not finite or a checkpoint cannot be saved.
     """
-    core = Core(learner, stream, settings, group, attempt)
+    core = Core(learner, stream, settings, group, attempt, milestones)
     core.resume_or_start()
     if core.is_done:
         return Outcome.DONE
@@ -75,7 +77,7 @@ def train(
             if agreement.stop is not None:
                 core.leave(agreement.stop)
                 return Outcome.CONTINUE_LATER
-            if agreement.save:
+            if agreement.save or core.is_at_milestone:
                 core.save("periodic")
 
 
@@ -89,7 +91,9 @@ class Core:
         settings: TrainingConfig,
         group: Group,
         attempt: Attempt,
+        milestones: Milestones | None = None,
     ) -> None:
+        self.milestones = milestones
         self.cadence = Cadence.of(settings, stream.num_samples, group.world_size)
         settings = scaled(settings, self.cadence.global_batch)
         self.learner, self.stream, self.settings = learner, stream, settings
@@ -113,6 +117,10 @@ class Core:
             self.settings.patience
         )
 
+    @property
+    def is_at_milestone(self) -> bool:
+        return self.milestones is not None and self.milestones.is_due(self.step)
+
     def resume_or_start(self) -> None:
         """Take up the newest complete checkpoint, else begin; histories are cut to its step."""
         found = self._on_main(self._find_checkpoint)
@@ -122,6 +130,10 @@ class Core:
         if not self._on_main(lambda: self.saver.return_to_best(self.tracker, self._warn)):
             self.tracker = Tracker()
         self.saved_at = time.monotonic()
+        if found.directory is None and self.milestones is not None:
+            self.save("start")
+        elif self.is_at_milestone:
+            self._on_main(lambda: self._pass_milestone(is_new=False))
 
     def update(self) -> None:
         """Make one optimizer step of every update; remember the losses on the device."""
@@ -175,22 +187,27 @@ class Core:
             self.attempt.record("stop_agreed", step=self.step, cause=str(cause))
         self.save("stop")
 
-    def save(self, reason: Literal["periodic", "stop", "final"]) -> None:
+    def save(self, reason: Literal["start", "periodic", "stop", "final"]) -> None:
         """Commit a checkpoint; no rank goes on, or leaves, before it is on disk."""
         begin = time.monotonic()
         self._check_finite()
         state = self.saver.gather(self.updater.compression)
-        self._on_main(lambda: self._save(state))
+        self._on_main(lambda: self._save(state, is_new=reason != "start"))
         seconds = time.monotonic() - begin
         self.stop.measured("save", seconds)
         self.saved_at = time.monotonic()
         if self.group.is_main:
             self.attempt.record("checkpoint", step=self.step, seconds=round(seconds, 3), reason=reason)
-            self.progress.tick(self.step, self.tracker, is_last=reason != "periodic")
+            self.progress.tick(self.step, self.tracker, is_last=reason in ("stop", "final"))
 
-    def _save(self, gathered: Contents) -> None:
+    def _save(self, gathered: Contents, *, is_new: bool) -> None:
         self.metrics.sync()
         self.saver.save(Progressed(self.step, self.cadence.global_batch, self.tracker), gathered)
+        self._pass_milestone(is_new=is_new)
+
+    def _pass_milestone(self, *, is_new: bool) -> None:
+        if self.milestones is not None and self.milestones.is_due(self.step):
+            self.milestones.passed(self.step, is_new=is_new)
 
     def _warm_up_phase(self) -> None:
         """Settle the order in which DDP adds up before a phase's first step in this process."""
@@ -242,8 +259,9 @@ class Core:
         found = checkpoint.find_newest(checkpoints)
         self.attempt.check_lease()
         checkpoint.clean(checkpoints, found)
-        self.metrics.begin_after(found.step)
-        self.progress.begin_after(found.step)
+        first_step = found.step if found.directory else self.learner.first_step
+        self.metrics.begin_after(first_step)
+        self.progress.begin_after(first_step)
         if found.directory or found.skipped:
             self.attempt.record("resumed", step=found.step, skipped=list(found.skipped))
         return found

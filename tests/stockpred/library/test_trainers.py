@@ -171,8 +171,8 @@ def test_more_epochs_go_on_from_the_last(tmp_path: Path) -> None:
 def test_an_epoch_checkpoint_is_plain_tensors_and_as_many_are_kept_as_asked_for(tmp_path: Path) -> None:
     train(kept(tmp_path, keep_n_checkpoints=2, save_frequency=2), 7)
     assert sorted(path.name for path in tmp_path.glob("*.pt")) == [
-        "checkpoint_epoch_4.pt",
         "checkpoint_epoch_6.pt",
+        "checkpoint_epoch_7.pt",
     ]
     content = torch.load(tmp_path / "checkpoint_epoch_6.pt", weights_only=True)
     assert content["epoch"] == 6
