@@ -47,7 +47,8 @@ class Stop:
     """One rank's request to stop, and the agreement of all ranks about it.
 
     ``deadline`` is an epoch second; ``request_file`` is read by the rank that is given one, and counts if it
-    names this ``attempt``, from its ``from_step`` on if it has one. Ranks communicate about once per ``check_every_s``, and before every evaluation.
+    names this ``attempt``, from its ``from_step`` on if it has one. Ranks communicate about once per
+    ``check_every_s``, and before every evaluation.
     """
 
     def __init__(
