@@ -36,6 +36,11 @@ class Rank:
         self.process.start()
 
     @property
+    def pid(self) -> int:
+        assert self.process.pid is not None
+        return self.process.pid
+
+    @property
     def returncode(self) -> int | None:
         return self.process.exitcode
 
@@ -53,6 +58,9 @@ class Rank:
         self.wait(timeout)
         text = self.output.read_text() if self.output.exists() else ""
         return text, None
+
+    def send_signal(self, number: int) -> None:
+        os.kill(self.pid, number)
 
     def kill(self) -> None:
         self.process.kill()

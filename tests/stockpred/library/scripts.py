@@ -10,7 +10,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,25 +18,26 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
+from tests.forked import Rank
+from tests.holds.control import PYTHONPATH
+
 REPOSITORY = Path(__file__).parents[3]
 NUM_SAMPLES = 50
 
 
 class Line(Dataset[tuple[torch.Tensor, torch.Tensor]]):
-    """Points of a noisy line; ``pause_s`` makes a sample slow enough for a kill to hit its epoch."""
+    """Points of a noisy line."""
 
-    def __init__(self, pause_s: float = 0.0) -> None:
+    def __init__(self) -> None:
         generator = torch.Generator().manual_seed(11)
         self.inputs = torch.randn(NUM_SAMPLES, 4, generator=generator)
         noise = 0.1 * torch.randn(NUM_SAMPLES, generator=generator)
         self.targets = (self.inputs @ torch.tensor([1.0, -2.0, 3.0, 0.5]) + noise)[:, None]
-        self.pause_s = pause_s
 
     def __len__(self) -> int:
         return NUM_SAMPLES
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
-        time.sleep(self.pause_s)
         return self.inputs[index], self.targets[index]
 
 
@@ -53,7 +53,6 @@ def train(
     batch_size: int,
     num_epochs: int,
     dropout: float = 0.0,
-    pause_s: float = 0.0,
     load: str | None = None,
 ) -> dict[str, Any]:
     """Train as a person would, and return what came out."""
@@ -65,7 +64,7 @@ def train(
     trainer = DistributedTrainer(model, DistributedConfig(**settings))
     if load is not None:
         trainer.load_checkpoint(load, optimizer, scheduler)
-    dataset = Line(pause_s)
+    dataset = Line()
     history = trainer.train(
         DataLoader(dataset, batch_size=batch_size, shuffle=True),
         optimizer,
@@ -79,26 +78,27 @@ def train(
 
 def environment(**more: str) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("SLURM_", "HPC_"))}
-    return {**kept, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1", **more}
+    return {**kept, "PYTHONPATH": PYTHONPATH, "OMP_NUM_THREADS": "1", **more}
 
 
-def command(out: Path, request: Mapping[str, Any], *launcher: str) -> list[str]:
-    program = launcher or (sys.executable,)
-    return [*program, __file__, str(out), json.dumps(request)]
+Started = "subprocess.Popen[str] | Rank"
 
 
-def start(out: Path, request: Mapping[str, Any], *launcher: str, **environ: str) -> subprocess.Popen[str]:
+def start(out: Path, request: Mapping[str, Any], *launcher: str, **environ: str) -> Started:
+    """Start the script in ``out``, where it can be held, by a launcher or by itself.
+
+    By itself it is forked from a process that has imported torch.
+    """
     out.mkdir(parents=True, exist_ok=True)
-    return subprocess.Popen(
-        command(out, request, *launcher),
-        env=environment(**environ),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    command = [__file__, str(out), json.dumps(request)]
+    env = environment(**environ)
+    if not launcher:
+        return Rank(command, cwd=out, env=env)
+    pipe, both = subprocess.PIPE, subprocess.STDOUT
+    return subprocess.Popen([*launcher, *command], cwd=out, env=env, stdout=pipe, stderr=both, text=True)
 
 
-def ended(process: subprocess.Popen[str], expected: int = 0, limit_s: float = 500.0) -> str:
+def ended(process: Started, expected: int = 0, limit_s: float = 500.0) -> str:
     said = process.communicate(timeout=limit_s)[0]
     assert process.returncode == expected, said
     return said

@@ -15,20 +15,26 @@ from typing import Any
 import pytest
 import torch
 
+from hpc.run.paths import RunPaths
+from tests.holds import control
 from tests.stockpred.library import scripts
 from tests.stockpred.library.compare import assert_close, assert_identical
-from tests.stockpred.library.scripts import TORCHRUN, ended, result
+from tests.stockpred.library.scripts import TORCHRUN, Started, ended, result
 
-Started = Callable[..., "subprocess.Popen[str]"]
+Start = Callable[..., Started]
 LIMIT_S = 500.0
+"""Nothing waits for it to pass: it ends what hangs."""
+
+HELD = 3
+"""A step within the first epoch, which has five steps on two ranks."""
 
 
 @pytest.fixture
-def start() -> Iterator[Started]:
+def start() -> Iterator[Start]:
     """Start scripts that do not outlive the test."""
-    started: list[subprocess.Popen[str]] = []
+    started: list[Started] = []
 
-    def begin(*arguments: Any, **environ: str) -> subprocess.Popen[str]:
+    def begin(*arguments: Any, **environ: str) -> Started:
         started.append(scripts.start(*arguments, **environ))
         return started[-1]
 
@@ -50,13 +56,13 @@ def joint(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return result(out)
 
 
-def test_accumulation_equals_the_joint_batch(joint: dict[str, Any], tmp_path: Path, start: Started) -> None:
+def test_accumulation_equals_the_joint_batch(joint: dict[str, Any], tmp_path: Path, start: Start) -> None:
     ended(start(tmp_path, request(4, use_distributed=False, gradient_accumulation_steps=3)))
     assert_close(result(tmp_path), joint)
 
 
 def test_ranks_started_here_equal_one_process_with_the_joint_batch(
-    joint: dict[str, Any], tmp_path: Path, start: Started
+    joint: dict[str, Any], tmp_path: Path, start: Start
 ) -> None:
     """The script has no guarded main, and its model is trained in this very process afterwards."""
     ended(start(tmp_path, request(6, gpus_per_node=2)))
@@ -64,7 +70,7 @@ def test_ranks_started_here_equal_one_process_with_the_joint_batch(
 
 
 def test_ranks_of_torchrun_equal_one_process_with_the_joint_batch(
-    joint: dict[str, Any], tmp_path: Path, start: Started
+    joint: dict[str, Any], tmp_path: Path, start: Start
 ) -> None:
     ended(start(tmp_path, request(6), *TORCHRUN))
     assert_close(result(tmp_path, 0), joint)
@@ -72,7 +78,7 @@ def test_ranks_of_torchrun_equal_one_process_with_the_joint_batch(
 
 
 def test_two_nodes_by_hand_equal_one_process_with_the_joint_batch(
-    joint: dict[str, Any], tmp_path: Path, start: Started
+    joint: dict[str, Any], tmp_path: Path, start: Start
 ) -> None:
     """Each node's script is started with the rank of its first process, and starts two."""
     by_hand = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": "4"}
@@ -90,57 +96,54 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def slow(folder: Path, **settings: Any) -> dict[str, Any]:
-    """A request whose epochs are long enough to be killed in, saving at every step."""
+def resumable(folder: Path, num_epochs: int = 4, **settings: Any) -> dict[str, Any]:
+    """A request to save whenever the ranks talk: after the first step of an attempt, then once a second."""
     kept = {"checkpoint_dir": str(folder), "checkpoint_every_s": 0.0, **settings}
-    return request(5, 4, **kept) | {"pause_s": 0.01, "dropout": 0.2}
+    return request(5, num_epochs, **kept) | {"dropout": 0.2}
 
 
 @pytest.mark.parametrize(
-    "settings",
-    [{"use_distributed": False}, {"gpus_per_node": 2, "gradient_compression": "powersgd"}],
+    ("settings", "num_kills"),
+    [({"use_distributed": False}, 2), ({"gpus_per_node": 2, "gradient_compression": "powersgd"}, 1)],
     ids=["one", "two with PowerSGD"],
 )
 def test_killed_in_an_epoch_the_same_call_goes_on_bit_for_bit(
-    settings: dict[str, Any], tmp_path: Path, start: Started
+    settings: dict[str, Any], num_kills: int, tmp_path: Path, start: Start
 ) -> None:
+    """Killed after a save within the first epoch, before it ends: it goes on from the middle of an epoch."""
     undisturbed, killed, folder = tmp_path / "undisturbed", tmp_path / "killed", tmp_path / "kept"
-    ended(start(undisturbed, slow(tmp_path / "other", **settings) | {"pause_s": 0.0}))
-    for earlier in (0, 1):
-        process = start(killed, slow(folder, **settings))
-        wait_for_checkpoints(folder, earlier, process)
+    ended(start(undisturbed, resumable(tmp_path / "other", **settings)))
+    for attempt in range(1, num_kills + 1):
+        process = start_held(start, killed, resumable(folder, **settings), attempt, HELD + attempt)
         process.send_signal(signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL
-    ended(start(killed, slow(folder, **settings) | {"pause_s": 0.0}))
+    control.release(killed)
+    ended(start(killed, resumable(folder, **settings)))
     assert_identical(result(killed), result(undisturbed))
     resumed = [row["step"] for row in events(folder) if row["kind"] == "resumed"]
-    assert len(resumed) == 2
-    assert any(step % steps_per_epoch(settings) for step in resumed), "no kill hit the middle of an epoch"
+    assert resumed == list(range(1, num_kills + 1))
 
 
-def steps_per_epoch(settings: dict[str, Any]) -> int:
-    return 10 // settings.get("gpus_per_node", 1)
+def start_held(start: Start, out: Path, asked: dict[str, Any], attempt: int, step: int) -> Started:
+    """Start a script; return when it waits at a step of an attempt."""
+    out.mkdir(exist_ok=True)
+    control.hold(out, step)
+    process = start(out, asked)
+    paths = RunPaths(Path(asked["settings"]["checkpoint_dir"]))
+    limit = time.monotonic() + LIMIT_S
+    while not control.is_held(paths, attempt=attempt, step=step):
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < limit, "it never came to this step"
+        time.sleep(0.05)
+    return process
 
 
 def events(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
 
 
-def wait_for_checkpoints(folder: Path, earlier: int, process: subprocess.Popen[str]) -> None:
-    """Wait until this attempt, with ``earlier`` ones before it, has saved in the middle of an epoch."""
-    limit = time.monotonic() + LIMIT_S
-    while time.monotonic() < limit:
-        rows = events(folder) if (folder / "events.jsonl").exists() else []
-        saved = [row["step"] for row in rows if row["kind"] == "checkpoint" and row["attempt"] > earlier]
-        if len(saved) >= 3:
-            return
-        assert process.poll() is None, process.communicate()[0]
-        time.sleep(0.01)
-    raise AssertionError("nothing was saved")
-
-
 def test_compressed_gradients_still_learn_and_differ_from_whole_ones(
-    joint: dict[str, Any], tmp_path: Path, start: Started
+    joint: dict[str, Any], tmp_path: Path, start: Start
 ) -> None:
     found = {}
     for kind in ("bf16", "powersgd"):
@@ -152,24 +155,21 @@ def test_compressed_gradients_still_learn_and_differ_from_whole_ones(
         assert losses[:3] == pytest.approx(exact, rel=0.05)
 
 
-def test_asked_to_stop_it_saves_and_leaves_with_the_code_of_a_requeue(tmp_path: Path, start: Started) -> None:
+def test_asked_to_stop_it_saves_and_leaves_with_the_code_of_a_requeue(tmp_path: Path, start: Start) -> None:
     folder = tmp_path / "kept"
-    asked = slow(folder, gpus_per_node=2) | {"num_epochs": 40}
-    process = start(tmp_path, asked)
-    wait_for_checkpoints(folder, 0, process)
+    process = start_held(start, tmp_path, resumable(folder, gpus_per_node=2), 1, HELD)
     process.terminate()
     ended(process, expected=85)
     assert [row["kind"] for row in events(folder)][-3:] == ["stop_agreed", "checkpoint", "attempt_ended"]
 
 
-def test_when_the_starter_is_killed_no_rank_stays(tmp_path: Path, start: Started) -> None:
+def test_when_the_starter_is_killed_no_rank_stays(tmp_path: Path, start: Start) -> None:
     folder = tmp_path / "kept"
-    process = start(tmp_path, slow(folder, gpus_per_node=2) | {"num_epochs": 400})
-    wait_for_checkpoints(folder, 0, process)
+    process = start_held(start, tmp_path, resumable(folder, gpus_per_node=2), 1, HELD)
     ranks = children(process.pid)
     assert len(ranks) == 2
     process.kill()
-    limit = time.monotonic() + 20.0
+    limit = time.monotonic() + LIMIT_S
     while any(Path(f"/proc/{rank}").exists() and not is_zombie(rank) for rank in ranks):
         assert time.monotonic() < limit
         time.sleep(0.05)
@@ -189,16 +189,15 @@ def is_zombie(pid: int) -> bool:
         return True
 
 
-def test_two_trainings_do_not_write_into_one_folder(tmp_path: Path, start: Started) -> None:
+def test_two_trainings_do_not_write_into_one_folder(tmp_path: Path, start: Start) -> None:
     folder = tmp_path / "kept"
-    first = start(tmp_path, slow(folder, use_distributed=False) | {"num_epochs": 4000})
-    wait_for_checkpoints(folder, 0, first)
-    second = start(tmp_path, slow(folder, use_distributed=False))
+    first = start_held(start, tmp_path, resumable(folder, use_distributed=False), 1, HELD)
+    second = start(tmp_path, resumable(folder, use_distributed=False))
     assert "is at work in" in ended(second, expected=1)
     assert first.poll() is None
 
 
-def test_the_first_error_of_a_rank_is_told_and_the_others_end(tmp_path: Path, start: Started) -> None:
+def test_the_first_error_of_a_rank_is_told_and_the_others_end(tmp_path: Path, start: Start) -> None:
     wrong = request(6, gpus_per_node=2, checkpoint_dir="/proc/nowhere")
     said = ended(start(tmp_path, wrong), expected=1)
     assert "UserError" in said or "FileNotFoundError" in said
@@ -206,7 +205,7 @@ def test_the_first_error_of_a_rank_is_told_and_the_others_end(tmp_path: Path, st
 
 
 def test_what_a_person_sets_up_and_wraps_in_ddp_is_used_as_it_is(
-    joint: dict[str, Any], tmp_path: Path, start: Started
+    joint: dict[str, Any], tmp_path: Path, start: Start
 ) -> None:
     program = tmp_path / "own.py"
     program.write_text(OWN_DDP)

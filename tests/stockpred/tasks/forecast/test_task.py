@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +23,7 @@ from stockpred.tasks.forecast import task
 from stockpred.tasks.forecast.task import ForecastTask
 from stockpred.train import checkpoint
 from stockpred.train.learner import Batch, Networks
+from tests.forked import LIMIT_S, Rank
 
 PROJECT = Path(__file__).resolve().parents[4]
 CPU = torch.device("cpu")
@@ -223,23 +222,21 @@ def train(paths: RunPaths, world_size: int) -> dict[str, Tensor]:
     """Train on so many ranks; return the last weights."""
     base = {name: value for name, value in os.environ.items() if not name.startswith(("SLURM_", "HPC_"))}
     base |= {"PYTHONPATH": str(PROJECT), "OMP_NUM_THREADS": "1", "WORLD_SIZE": str(world_size)}
+    script = paths.root / "rank.py"
+    script.write_text(RANK)
     ranks = [
-        subprocess.Popen(
-            [sys.executable, "-c", RANK, str(paths.root)],
+        Rank(
+            [str(script), str(paths.root)],
             cwd=PROJECT,
             env=base | {"RANK": str(rank), "LOCAL_WORLD_SIZE": str(world_size)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
         )
         for rank in range(world_size)
     ]
     try:
-        outputs = [rank.communicate(timeout=60)[0] for rank in ranks]
+        outputs = [rank.communicate(LIMIT_S)[0] for rank in ranks]
     finally:
         for rank in ranks:
             rank.kill()
-            rank.wait()
     assert [rank.returncode for rank in ranks] == [0] * world_size, outputs
     newest = checkpoint.find_newest(paths.checkpoints)
     assert newest.directory is not None
