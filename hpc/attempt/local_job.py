@@ -8,6 +8,7 @@ import signal
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -105,7 +106,10 @@ class LocalRun:
     at_once: int = 1
 
     def __call__(self) -> str:
-        """Attempt after attempt until the run is finished or stopped; return the last decision."""
+        """Attempt after attempt until the run is finished or stopped; return the last decision.
+
+        The run is held from the first attempt to the end of the last.
+        """
         os.chdir(self.root)
         os.environ.pop(GPUS, None)
         if self.gpus is not None:
@@ -113,8 +117,9 @@ class LocalRun:
         paths = RunPaths(self.run_dir)
         limits = RetryLimits.of(records.read_json(paths.plan))
         try:
-            while (ending := self._attempt(paths, limits)).decision is Decision.CONTINUE:
-                pass
+            with ExitStack() as job_end:
+                while (ending := self._attempt(paths, limits, job_end)).decision is Decision.CONTINUE:
+                    pass
         except UserError as error:
             paths.logs.mkdir(parents=True, exist_ok=True)
             with (paths.logs / "job.log").open("a") as log:
@@ -122,10 +127,10 @@ class LocalRun:
             raise
         return ending.decision.value
 
-    def _attempt(self, paths: RunPaths, limits: RetryLimits) -> Ending:
+    def _attempt(self, paths: RunPaths, limits: RetryLimits, job_end: ExitStack) -> Ending:
         job_id = os.environ.get(JOB_ID, str(os.getpid()))
         machine = LocalMachine(paths, self.command, job_id=job_id, array=self.array, at_once=self.at_once)
-        return run_attempt(paths, machine, limits)
+        return run_attempt(paths, machine, limits, job_end=job_end)
 
 
 @dataclass(frozen=True)

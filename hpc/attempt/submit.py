@@ -112,6 +112,8 @@ def _result(paths: RunPaths, queue: commands.RecentQueue, limit: float) -> Submi
         if history.finished:
             return SubmitResult.FINISHED
         if not is_alive(run, queue):
+            if Ledger(paths.events).history() != history:
+                continue  # an attempt began or ended between the two readings
             return SubmitResult.CONTINUED if history.attempts else SubmitResult.SUBMITTED
         if not history.is_cancelled and not history.is_over:
             return SubmitResult.ATTACHED

@@ -9,7 +9,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Protocol
 
 from hpc.base import records
@@ -37,12 +37,17 @@ class Platform(Job, Protocol):
         """Tell the ranks of a signal to the batch side; return the seconds that it may wait for them."""
 
 
-def run_attempt(paths: RunPaths, platform: Platform, limits: RetryLimits) -> Ending:
-    """Run one attempt to its end, which the ledger holds before anything follows from it."""
+def run_attempt(
+    paths: RunPaths, platform: Platform, limits: RetryLimits, *, job_end: ExitStack | None = None
+) -> Ending:
+    """Run one attempt to its end, which the ledger holds before anything follows from it.
+
+    A job that carries several attempts holds the run until its own end, ``job_end``.
+    """
     ending = ended_before(Ledger(paths.events).history(), platform.job_id)
     if ending is not None:
         return ending
-    with stop_signals() as received, open_attempt(paths, platform, limits) as attempt:
+    with stop_signals() as received, open_attempt(paths, platform, limits, job_end=job_end) as attempt:
         return attempt.close(_watch(attempt, platform, received))
 
 

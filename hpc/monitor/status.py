@@ -14,6 +14,7 @@ from hpc.base.records import Row
 from hpc.run.ending import Cause, Decision
 from hpc.run.find import OLDER, OLDER_FIX, Run, open_run
 from hpc.run.history import History, Ledger
+from hpc.run.paths import RunPaths
 from hpc.slurm import commands
 from hpc.slurm.parse import QueuedJob
 from hpc.slurm.states import RESUBMIT, Phase, explain_reason, explain_state
@@ -129,10 +130,8 @@ class Watcher:
             job = commands.job_of(self._queue or (), run.job_names, run.history.job_ids)
             if self.lifts_holds and job:
                 lift_hold(run, job)
-            fresh = open_run(run.paths)
-            _note_end(fresh, job)
-            fresh = open_run(run.paths)
-            views.append(view_of(fresh, _evidence(fresh, job, queue_is_known=self._queue is not None)))
+            _note_end(open_run(run.paths), job)
+            views.append(_settled_view(run.paths, job, queue_is_known=self._queue is not None))
         return views
 
     def _ask(self, runs: Sequence[Run]) -> None:
@@ -151,6 +150,20 @@ class Watcher:
             self._queue = None
         self._known = wanted
         self._asked = time.monotonic()
+
+
+def _settled_view(paths: RunPaths, job: QueuedJob | None, *, queue_is_known: bool) -> RunView:
+    """Return the view of a run as its files are now; it is lost only where a second look finds the same.
+
+    An attempt may begin or end between the reading of the ledger and that of the lease.
+    """
+    lost: History | None = None
+    while True:
+        run = open_run(paths)
+        view = view_of(run, _evidence(run, job, queue_is_known=queue_is_known))
+        if view.state is not RunState.LOST or run.history == lost:
+            return view
+        lost = run.history
 
 
 def lift_hold(run: Run, job: QueuedJob) -> bool:

@@ -7,7 +7,7 @@ a process that trains without the launcher.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -102,19 +102,22 @@ class OpenAttempt:
 
 
 @contextmanager
-def open_attempt(paths: RunPaths, job: Job, limits: RetryLimits) -> Iterator[OpenAttempt]:
+def open_attempt(
+    paths: RunPaths, job: Job, limits: RetryLimits, *, job_end: ExitStack | None = None
+) -> Iterator[OpenAttempt]:
     """Hold the run and begin its next attempt; the lease is released at the end, closed or not.
 
-    Raises UserError where another job holds the run, or too many attempts made no progress.
+    ``job_end`` is the end of a job that begins the next attempt itself: it holds the run until then, so that
+    nobody finds the run free between two attempts. Raises UserError where another job holds the run, or too
+    many attempts made no progress.
     """
     history = Ledger(paths.events).history()
     mine = lease.new(attempt=len(history.attempts) + 1, job_id=job.job_id)
-    lease.take(paths.lease, mine, is_running=job.is_running)
-    try:
+    with ExitStack() as attempt_end:
+        lease.take(paths.lease, mine, is_running=job.is_running)
+        (job_end or attempt_end).callback(lease.release, paths.lease, mine)
         _record_start(paths, job, mine, limits)
         yield OpenAttempt(paths, job, mine, limits)
-    finally:
-        lease.release(paths.lease, mine)
 
 
 def _record_start(paths: RunPaths, job: Job, mine: Lease, limits: RetryLimits) -> None:
