@@ -65,7 +65,7 @@ class SlurmBatch:
         return max(1.0, commands.kill_wait_s() - BEFORE_KILL_S) if self.is_terminated else math.inf
 
     def circumstance(self) -> Circumstance:
-        """Derive it from `scontrol show job` (measured on 22.05: slurm/README.md, "What a job sees")."""
+        """Derive it from `scontrol show job` (slurm/README.md, "What was measured here")."""
         facts = self._facts()
         if facts is None:
             return SLURM_IS_SILENT if self.is_terminated else NOTHING

@@ -55,11 +55,6 @@ class Plan:
         return RunPaths(self.root / self.run_dir)
 
     @property
-    def recipe(self) -> tuple[str, ...]:
-        """The arguments that make this plan again, for `hpc attempt` and its like."""
-        return _recipe(self.case, self.preset, self.run_id, self.cluster, self.overrides)
-
-    @property
     def resources(self) -> Resources:
         return self.config.resources
 

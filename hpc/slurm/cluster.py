@@ -49,7 +49,6 @@ class Cluster:
     """A Slurm as discovered; ``settings`` is ``scontrol show config`` as text."""
 
     name: str
-    version: str
     partitions: tuple[Partition, ...]
     settings: Mapping[str, str]
 
@@ -115,7 +114,6 @@ def assemble(
     """Put the three answers together."""
     return Cluster(
         name=settings.get("ClusterName", "this cluster"),
-        version=settings.get("SLURM_VERSION", ""),
         partitions=tuple(
             Partition(
                 name=facts.name,
