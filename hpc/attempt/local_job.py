@@ -20,6 +20,7 @@ from hpc.run import lease
 from hpc.run.decision import RetryLimits
 from hpc.run.ending import CANCELLED, NOTHING, Circumstance, Decision, Ending
 from hpc.run.find import Run
+from hpc.run.history import Executor
 from hpc.run.jobenv import num_cores
 from hpc.run.lease import Lease
 from hpc.run.paths import RunPaths
@@ -37,7 +38,7 @@ class LocalMachine:
     ``at_once`` runs share the machine.
     """
 
-    executor = "local"
+    executor = Executor.LOCAL
     is_new_submit = False
     nodes: tuple[str, ...] = ()
 

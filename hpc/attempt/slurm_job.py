@@ -26,7 +26,7 @@ from hpc.run.ending import (
     Ending,
 )
 from hpc.run.find import find_root
-from hpc.run.history import Ledger
+from hpc.run.history import Executor, Ledger
 from hpc.run.paths import RunPaths
 from hpc.slurm import commands
 from hpc.slurm.commands import Refusal
@@ -41,7 +41,7 @@ QUESTION_PAUSE_S = 1.0
 class SlurmBatch:
     """The batch shell of a Slurm job; ``command`` is the srun line of its script."""
 
-    executor = "slurm"
+    executor = Executor.SLURM
     is_new_submit = False
 
     def __init__(
@@ -109,7 +109,7 @@ class SlurmBatch:
         ledger.append(
             "submitted",
             job_id=successor,
-            executor="slurm",
+            executor=Executor.SLURM,
             array=self.array,
             successor_of=self.job_id,
             refusal=refusal.text,

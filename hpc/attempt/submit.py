@@ -20,7 +20,7 @@ from hpc.plan.array import AnyPlan, ArrayPlan
 from hpc.plan.plan import Plan
 from hpc.plan.provenance import provenance
 from hpc.run.find import Run, open_run, refuse_older
-from hpc.run.history import Ledger
+from hpc.run.history import Executor, Ledger
 from hpc.run.paths import RunPaths
 from hpc.slurm import commands
 from hpc.slurm.cluster import slurm_is_here
@@ -81,7 +81,7 @@ def _send(plan: AnyPlan, needed: Sequence[Plan], packages: Sequence[str], *, loc
             executors.start_here(["start-local", run_dir], plan.paths.logs / "job.log", plan.root)
         else:
             job_id = executors.send_to_slurm(plan.script, plan.paths, plan.root)
-            Ledger(plan.paths.events).append("submitted", job_id=job_id, executor="slurm")
+            Ledger(plan.paths.events).append("submitted", job_id=job_id, executor=Executor.SLURM)
     except UserError:
         for paths in new:
             if not paths.events.exists():
@@ -99,7 +99,7 @@ def _send_array(plan: ArrayPlan, *, locally: bool) -> None:
     job_id = executors.send_to_slurm(plan.script, plan.paths, plan.root)
     for task, run in plan.chosen_runs:
         Ledger(run.paths.events).append(
-            "submitted", job_id=task_id(job_id, task), executor="slurm", array=plan.array_id
+            "submitted", job_id=task_id(job_id, task), executor=Executor.SLURM, array=plan.array_id
         )
 
 
@@ -157,7 +157,7 @@ def is_alive(run: Run, queue: commands.RecentQueue) -> bool:
     """Say whether a job of the run waits or works."""
     if not run.history.job_ids:
         return False
-    if run.history.executor != "slurm" or not slurm_is_here():
+    if run.history.executor != Executor.SLURM or not slurm_is_here():
         return local_holder(run.paths) is not None or (waits_in_pool(run) and not run.history.is_cancelled)
     job = commands.job_of(queue.jobs(), run.job_names, run.history.job_ids)
     return job is not None and not explain_state(job.state).is_over

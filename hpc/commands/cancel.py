@@ -12,7 +12,7 @@ from hpc.attempt.local_job import local_holder
 from hpc.base.errors import ExitCode, UserError
 from hpc.monitor import tables
 from hpc.run.find import Run, find_root, matching
-from hpc.run.history import Ledger
+from hpc.run.history import Executor, Ledger
 from hpc.slurm import commands as slurm
 
 
@@ -35,7 +35,7 @@ def cancel(wanted: str | None, only: str | None) -> None:
 
 def _cancel(live: Sequence[Run]) -> None:
     """Cancel one run, or all runs of one array."""
-    holders = [local_holder(run.paths) if run.history.executor == "local" else None for run in live]
+    holders = [local_holder(run.paths) if run.history.executor == Executor.LOCAL else None for run in live]
     for run, holder in zip(live, holders, strict=True):
         if holder and holder.host != socket.gethostname():
             raise UserError(f"{run.name} runs on {holder.host}", fix="cancel it there")
@@ -45,7 +45,7 @@ def _cancel(live: Sequence[Run]) -> None:
         if holder:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(holder.pid, signal.SIGTERM)
-    _cancel_jobs([run for run in live if run.history.executor == "slurm"])
+    _cancel_jobs([run for run in live if run.history.executor == Executor.SLURM])
     for run in live:
         tables.result(f"{run.name}: cancelled; if it is at work, it saves and leaves")
 

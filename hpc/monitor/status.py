@@ -13,7 +13,7 @@ from hpc.base.errors import UserError
 from hpc.base.records import Row
 from hpc.run.ending import Cause, Decision
 from hpc.run.find import OLDER, OLDER_FIX, Run, open_run
-from hpc.run.history import History, Ledger
+from hpc.run.history import Executor, History, Ledger
 from hpc.run.paths import RunPaths
 from hpc.slurm import commands
 from hpc.slurm.parse import QueuedJob
@@ -55,7 +55,7 @@ class RunView:
     sentence: str
     remedy: str | None
     job_id: str | None
-    executor: str | None
+    executor: Executor | None
     attempt: int
     step: int | None
     total_steps: int | None
@@ -137,7 +137,8 @@ class Watcher:
     def _ask(self, runs: Sequence[Run]) -> None:
         """Ask Slurm when it is time, or about a job that it was not asked about; its silence is no error."""
         now = time.time()
-        live = [run.history for run in runs if run.history.executor == "slurm" and not run.history.is_over]
+        in_slurm = [run.history for run in runs if run.history.executor == Executor.SLURM]
+        live = [history for history in in_slurm if not history.is_over]
         wanted = frozenset(history.job_id for history in live if history.job_id)
         is_urgent = any(_is_between(history, now) for history in live)
         pause = QUEUE_BETWEEN_ATTEMPTS_S if is_urgent else QUEUE_EVERY_S
@@ -208,8 +209,8 @@ def _evidence(run: Run, job: QueuedJob | None, *, queue_is_known: bool) -> Evide
         job=job,
         queue_is_known=queue_is_known,
         # In this order: a run that leaves the pool's list in between has begun.
-        waits_in_pool=run.history.executor == "local" and waits_in_pool(run),
-        is_alive_here=run.history.executor == "local" and local_holder(run.paths) is not None,
+        waits_in_pool=run.history.executor == Executor.LOCAL and waits_in_pool(run),
+        is_alive_here=run.history.executor == Executor.LOCAL and local_holder(run.paths) is not None,
         progress=records.read_json_if_any(run.paths.status) or {},
         now=time.time(),
     )
@@ -231,7 +232,7 @@ def _state(history: History, evidence: Evidence) -> State:
         return _stopped(last.cause or "unknown", last.why or "")
     if history.is_cancelled and (not _is_alive(evidence) or evidence.waits_in_pool):
         return RunState.CANCELLED, "it was cancelled", RESUBMIT
-    if history.executor == "slurm":
+    if history.executor == Executor.SLURM:
         return _state_in_slurm(history, evidence)
     return _state_here(history, evidence)
 

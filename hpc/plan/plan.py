@@ -178,7 +178,7 @@ def _require_plain_names(**names: str | None) -> None:
 
 
 def member_of(resolved: Config) -> str | None:
-    """Return what tells a run from the others of its array: AAPL of data.symbol=AAPL; None for no array."""
+    """Return what tells a run from the others of its array: the value of array.key; None for no array."""
     key = resolved.array.key
     return resolved.value(key) if key else None
 

@@ -130,6 +130,7 @@ def check(path: Path, token: str | None) -> None:
     raise UserError(
         "another attempt holds this run: this process stops without writing",
         where=str(path),
+        fix="nothing: the other goes on; `hpc status` shows it",
         exit_code=ExitCode.REFUSED,
     )
 

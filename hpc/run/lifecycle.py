@@ -15,7 +15,7 @@ from hpc.base.errors import ExitCode, UserError
 from hpc.run import jobenv, lease
 from hpc.run.decision import RetryLimits, judge, stalled_reason
 from hpc.run.ending import SUPERSEDED, Cause, Circumstance, Decision, Ending
-from hpc.run.history import Ledger
+from hpc.run.history import Executor, Ledger
 from hpc.run.lease import Lease
 from hpc.run.paths import RunPaths
 
@@ -25,7 +25,7 @@ class Job(Protocol):
 
     @property
     def executor(self) -> str:
-        """``slurm`` or ``local``."""
+        """The name of an ``Executor``."""
 
     @property
     def job_id(self) -> str: ...
@@ -148,7 +148,7 @@ def _close_lost_attempt(ledger: Ledger, job: Job) -> None:
     last = ledger.history().last
     if last is None or last.ended is not None:
         return
-    is_requeued = job.executor == "slurm" and last.job_id == job.job_id
+    is_requeued = job.executor == Executor.SLURM and last.job_id == job.job_id
     ledger.append(
         "attempt_ended",
         attempt=last.number,

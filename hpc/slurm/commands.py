@@ -120,5 +120,5 @@ def _order(*command: str) -> Refusal | None:
     return None if answer.is_ok else Refusal(answer.err.strip() or f"{command[0]} ended with {answer.code}")
 
 
-def _ask(*command: str) -> shell.Answer:
+def _ask(*command: str) -> shell.Completed:
     return shell.run(command, timeout_s=TIMEOUT_S, environ=shell.without_slurm())
