@@ -94,11 +94,26 @@ class SlurmBatch:
         facts = commands.job_facts(job_id)
         return None if facts is None else not explain_state(facts.state).is_over
 
-    def continue_later(self, paths: RunPaths) -> None:
-        """Go back to the queue; where Slurm refuses, leave a successor that starts after this job."""
+    def continue_later(self, paths: RunPaths) -> bool:
+        """Go back to the queue; where Slurm refuses, leave a successor that starts after this job.
+
+        Returns False for a run that was cancelled meanwhile: nothing of it stays in the queue.
+        """
+        ledger = Ledger(paths.events)
+        if ledger.history().is_cancelled:
+            return False
         refusal = commands.requeue(self.job_id)
         if refusal is None:
-            return
+            return True  # if it is cancelled from now on, its next start finds that
+        if ledger.history().is_cancelled:
+            return False
+        successor = self._submit_successor(paths, refusal)
+        if ledger.history().is_cancelled:
+            commands.cancel([successor])
+            return False
+        return True
+
+    def _submit_successor(self, paths: RunPaths, refusal: Refusal) -> str:
         successor = commands.submit_after(self.job_id, paths.job_script, find_root())
         ledger = Ledger(paths.events)
         if isinstance(successor, Refusal):
@@ -114,6 +129,7 @@ class SlurmBatch:
             successor_of=self.job_id,
             refusal=refusal.text,
         )
+        return successor
 
 
 def allocation_end(environ: Mapping[str, str]) -> float | None:
@@ -140,8 +156,8 @@ def run_slurm_attempt(
     """
     batch = SlurmBatch(command, os.environ, array=array)
     ending = run_attempt(paths, batch, limits)
-    if ending.decision is Decision.CONTINUE:
-        batch.continue_later(paths)
+    if ending.decision is Decision.CONTINUE and not batch.continue_later(paths):
+        return ExitCode.INTERRUPTED
     return _exit_code(ending)
 
 

@@ -16,10 +16,9 @@ from hpc.base import records
 from hpc.base.errors import ExitCode
 from hpc.base.shell import Process
 from hpc.run import lease
-from hpc.run.decision import RetryLimits, ended_before
+from hpc.run.decision import RetryLimits
 from hpc.run.ending import Ending
-from hpc.run.history import Ledger
-from hpc.run.lifecycle import Job, OpenAttempt, open_attempt
+from hpc.run.lifecycle import Job, OpenAttempt, RunIsOver, open_attempt
 from hpc.run.paths import RunPaths
 
 POLL_S = 0.2
@@ -44,11 +43,11 @@ def run_attempt(
 
     A job that carries several attempts holds the run until its own end, ``job_end``.
     """
-    ending = ended_before(Ledger(paths.events).history(), platform.job_id)
-    if ending is not None:
-        return ending
-    with stop_signals() as received, open_attempt(paths, platform, limits, job_end=job_end) as attempt:
-        return attempt.close(_watch(attempt, platform, received))
+    try:
+        with stop_signals() as received, open_attempt(paths, platform, limits, job_end=job_end) as attempt:
+            return attempt.close(_watch(attempt, platform, received))
+    except RunIsOver as over:
+        return over.ending
 
 
 @contextmanager

@@ -167,7 +167,7 @@ def _fold_submit(history: History, job_id: str, row: Row) -> History:
         job_ids=(*(known for known in history.job_ids if known != job_id), job_id),
         executor=_known(Executor, row.get("executor")),
         array=row.get("array"),
-        is_cancelled=False,
+        is_cancelled=history.is_cancelled and not is_by_person,
         submitted=float(row.get("time", 0.0)),
         num_before_submit=len(history.attempts),
         num_forgiven=len(history.attempts) if is_by_person else history.num_forgiven,

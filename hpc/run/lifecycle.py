@@ -13,7 +13,7 @@ from typing import Protocol
 
 from hpc.base.errors import ExitCode, UserError
 from hpc.run import jobenv, lease
-from hpc.run.decision import RetryLimits, judge, stalled_reason
+from hpc.run.decision import RetryLimits, ended_before, judge, stalled_reason
 from hpc.run.ending import SUPERSEDED, Cause, Circumstance, Decision, Ending
 from hpc.run.history import Executor, Ledger
 from hpc.run.lease import Lease
@@ -101,6 +101,15 @@ class OpenAttempt:
         return ending
 
 
+class RunIsOver(UserError):
+    """No attempt may begin, because the run is over: ``ending`` says how."""
+
+    def __init__(self, ending: Ending) -> None:
+        fix = "submit the run again to continue it"
+        super().__init__(f"no attempt begins: {ending.why}", fix=fix, exit_code=ExitCode.REFUSED)
+        self.ending = ending
+
+
 @contextmanager
 def open_attempt(
     paths: RunPaths, job: Job, limits: RetryLimits, *, job_end: ExitStack | None = None
@@ -109,15 +118,26 @@ def open_attempt(
 
     ``job_end`` is the end of a job that begins the next attempt itself: it holds the run until then, so that
     nobody finds the run free between two attempts. Raises UserError where another job holds the run, or too
-    many attempts made no progress.
+    many attempts made no progress, and RunIsOver where the run was finished or cancelled before.
     """
     history = Ledger(paths.events).history()
     mine = lease.new(attempt=len(history.attempts) + 1, job_id=job.job_id)
     with ExitStack() as attempt_end:
         lease.take(paths.lease, mine, is_running=job.is_running)
         (job_end or attempt_end).callback(lease.release, paths.lease, mine)
+        _refuse_if_over(paths, job)
         _record_start(paths, job, mine, limits)
         yield OpenAttempt(paths, job, mine, limits)
+
+
+def _refuse_if_over(paths: RunPaths, job: Job) -> None:
+    """Raise where the run is over, unless a person begins it anew.
+
+    Called with the lease in hand: a cancel is either found in the ledger, or finds the holder.
+    """
+    ending = None if job.is_new_submit else ended_before(Ledger(paths.events).history(), job.job_id)
+    if ending is not None:
+        raise RunIsOver(ending)
 
 
 def _record_start(paths: RunPaths, job: Job, mine: Lease, limits: RetryLimits) -> None:
