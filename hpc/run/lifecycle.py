@@ -121,7 +121,7 @@ def open_attempt(
     many attempts made no progress, and RunIsOver where the run was finished or cancelled before.
     """
     history = Ledger(paths.events).history()
-    mine = lease.new(attempt=len(history.attempts) + 1, job_id=job.job_id)
+    mine = lease.new(attempt=len(history.attempts) + 1, job_id=job.job_id, executor=job.executor)
     with ExitStack() as attempt_end:
         lease.take(paths.lease, mine, is_running=job.is_running)
         (job_end or attempt_end).callback(lease.release, paths.lease, mine)
