@@ -128,7 +128,10 @@ def write_run(plan: Plan, packages: Sequence[str] = ()) -> None:
 
 
 def write_runs(plans: Sequence[Plan], packages: Sequence[str] = ()) -> None:
-    """Write what was asked for into the run directories of one workspace, whose provenance they share."""
+    """Write what was asked for into the run directories of one workspace, whose provenance they share.
+
+    A run's script comes last: where it is, the other files are.
+    """
     shared = provenance(plans[0].root, packages) if plans else {}
     for plan in plans:
         paths = plan.paths
