@@ -12,13 +12,13 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from hpc.attempt.supervise import run_attempt, stop_signals
+from hpc.attempt.supervise import end, run_attempt, stop_signals
 from hpc.base import records, shell
 from hpc.base.errors import UserError
 from hpc.base.shell import Process
 from hpc.run import lease
 from hpc.run.decision import RetryLimits
-from hpc.run.ending import CANCELLED, NOTHING, Circumstance, Decision, Ending
+from hpc.run.ending import CANCELLED, NOTHING, Circumstance, Decision
 from hpc.run.find import Run
 from hpc.run.history import Executor
 from hpc.run.jobenv import num_cores
@@ -64,18 +64,20 @@ class LocalMachine:
             "PYTHONUNBUFFERED": "1",
             **shell.without_slurm(environ),
         }
-        return [
-            shell.start(
-                self.command,
-                environ={**shared, **self._place(rank)},
-                log=self.paths.rank_log(rank),
-            )
-            for rank in range(self.num_tasks)
-        ]
+        started: list[Process] = []
+        try:
+            for rank in range(self.num_tasks):
+                environ_of_rank = {**shared, **self._place(rank)}
+                log = self.paths.rank_log(rank)
+                started.append(shell.start(self.command, environ=environ_of_rank, log=log))
+        except BaseException:
+            end(started)
+            raise
+        return started
 
     def forward_signal(self, number: int, processes: list[Process]) -> float:
         """Terminate the ranks; TERM and INT end the run, USR2 only this attempt, as a time limit does."""
-        self.is_cancelled = number != signal.SIGUSR2
+        self.is_cancelled = self.is_cancelled or number != signal.SIGUSR2
         for process in processes:
             if process.poll() is None:
                 process.terminate()
@@ -118,20 +120,22 @@ class LocalRun:
         paths = RunPaths(self.run_dir)
         limits = RetryLimits.of(records.read_json(paths.plan))
         try:
-            with ExitStack() as job_end:
-                while (ending := self._attempt(paths, limits, job_end)).decision is Decision.CONTINUE:
-                    pass
+            with stop_signals() as received, ExitStack() as job_end:
+                decision = Decision.CONTINUE
+                while decision is Decision.CONTINUE:
+                    machine = self._machine(paths)
+                    decision = run_attempt(paths, machine, limits, received, job_end=job_end).decision
         except UserError as error:
             paths.logs.mkdir(parents=True, exist_ok=True)
             with (paths.logs / "job.log").open("a") as log:
                 log.write(f"error: {error}\n")
             raise
-        return ending.decision.value
+        return decision.value
 
-    def _attempt(self, paths: RunPaths, limits: RetryLimits, job_end: ExitStack) -> Ending:
+    def _machine(self, paths: RunPaths) -> LocalMachine:
+        """Return this machine for one attempt, whose time begins now."""
         job_id = os.environ.get(JOB_ID, str(os.getpid()))
-        machine = LocalMachine(paths, self.command, job_id=job_id, array=self.array, at_once=self.at_once)
-        return run_attempt(paths, machine, limits, job_end=job_end)
+        return LocalMachine(paths, self.command, job_id=job_id, array=self.array, at_once=self.at_once)
 
 
 @dataclass(frozen=True)
@@ -246,9 +250,9 @@ def _has_yet_to_begin(array: RunPaths, run_id: str, process: Process) -> bool:
 
 
 def _forward_signals(received: list[int], places: Mapping[int, Process]) -> None:
-    """Send each received signal to every run at work, once."""
+    """Send each received signal to every run at work, once and in order."""
     while received:
-        number = received.pop()
+        number = received.pop(0)
         for process in places.values():
             process.send_signal(number)
 

@@ -8,7 +8,7 @@ import signal
 import time
 from collections.abc import Mapping, Sequence
 
-from hpc.attempt.supervise import run_attempt
+from hpc.attempt.supervise import run_attempt, stop_signals
 from hpc.base import shell
 from hpc.base.errors import ExitCode, UserError
 from hpc.base.shell import Process
@@ -61,8 +61,10 @@ class SlurmBatch:
 
     def forward_signal(self, number: int, processes: list[Process]) -> float:
         """Forward nothing: Slurm signals the ranks itself. After TERM it kills, so leave before that."""
-        self.is_terminated = number == signal.SIGTERM
-        return max(1.0, commands.kill_wait_s() - BEFORE_KILL_S) if self.is_terminated else math.inf
+        if number != signal.SIGTERM:
+            return math.inf
+        self.is_terminated = True
+        return max(1.0, commands.kill_wait_s() - BEFORE_KILL_S)
 
     def circumstance(self) -> Circumstance:
         """Derive it from `scontrol show job` (slurm/README.md, "What was measured here")."""
@@ -154,11 +156,12 @@ def run_slurm_attempt(
 
     ``array`` is the array that this job is a task of.
     """
-    batch = SlurmBatch(command, os.environ, array=array)
-    ending = run_attempt(paths, batch, limits)
-    if ending.decision is Decision.CONTINUE and not batch.continue_later(paths):
-        return ExitCode.INTERRUPTED
-    return _exit_code(ending)
+    with stop_signals() as received:  # to the very end: a requeue terminates the process that asks for it
+        batch = SlurmBatch(command, os.environ, array=array)
+        ending = run_attempt(paths, batch, limits, received)
+        if ending.decision is Decision.CONTINUE and not batch.continue_later(paths):
+            return ExitCode.INTERRUPTED
+        return _exit_code(ending)
 
 
 def _exit_code(ending: Ending) -> ExitCode:

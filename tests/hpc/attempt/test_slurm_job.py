@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import os
+import signal
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from hpc.attempt.slurm_job import SlurmBatch
+from hpc.attempt import slurm_job
+from hpc.attempt.slurm_job import SlurmBatch, run_slurm_attempt
+from hpc.base.errors import ExitCode
+from hpc.run.ending import Decision, Ending
 from hpc.run.history import Ledger
 from hpc.run.paths import RunPaths
 from hpc.slurm import commands
 from hpc.slurm.commands import Refusal
+from tests.hpc.attempt.platforms import LIMITS
 
 
 class FakeSlurm:
@@ -87,3 +95,46 @@ def test_a_run_that_was_cancelled_before_does_not_go_back_to_the_queue(
     assert not SlurmBatch([], {"SLURM_JOB_ID": "7"}).continue_later(paths)
 
     assert slurm.orders == []
+
+
+@pytest.fixture
+def deadly() -> Iterator[list[int]]:
+    """Return the TERMs that would have killed this process."""
+    killed: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, _frame: killed.append(number))
+    yield killed
+    signal.signal(signal.SIGTERM, before)
+
+
+def test_a_job_lives_through_the_term_that_its_own_requeue_brings(
+    paths: RunPaths, monkeypatch: pytest.MonkeyPatch, deadly: list[int]
+) -> None:
+    def requeue(job_id: str) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    def ended(*_: Any) -> Ending:
+        return Ending("deadline", Decision.CONTINUE, "continues after step 4")
+
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    monkeypatch.delenv("SLURM_ARRAY_TASK_ID", raising=False)
+    monkeypatch.setattr(slurm_job, "run_attempt", ended)
+    monkeypatch.setattr(commands, "requeue", requeue)
+
+    exit_code = run_slurm_attempt(paths, [], LIMITS, array=None)
+
+    assert exit_code is ExitCode.CONTINUE_LATER
+    assert deadly == []
+
+
+@pytest.mark.parametrize(
+    ("ends", "is_refused"), [("exit 0", False), ("kill -TERM $$", False), ("echo no >&2; exit 1", True)]
+)
+def test_a_requeue_that_ends_its_own_scontrol_was_not_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ends: str, is_refused: bool
+) -> None:
+    program = tmp_path / "scontrol"
+    program.write_text(f"#!/bin/sh\n{ends}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+
+    assert (commands.requeue("7") is not None) == is_refused
