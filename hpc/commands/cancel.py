@@ -12,7 +12,7 @@ from hpc.attempt.local_job import local_holder
 from hpc.base.errors import ExitCode, UserError
 from hpc.monitor import tables
 from hpc.monitor.status import Watcher
-from hpc.run.find import Run, find_root, matching
+from hpc.run.find import Run, find_root, matching, open_run
 from hpc.run.history import Executor, Ledger
 from hpc.run.lease import Lease
 from hpc.slurm import commands as slurm
@@ -45,7 +45,8 @@ def _cancel(live: Sequence[Run]) -> None:
     for holder in _local_holders(live):  # one that takes the run from now on finds the event
         with contextlib.suppress(ProcessLookupError):
             os.kill(holder.pid, signal.SIGTERM)
-    _cancel_jobs([run for run in live if run.history.executor == Executor.SLURM])
+    told = [open_run(run.paths) for run in live]  # with a job that was submitted meanwhile to go on
+    _cancel_jobs([run for run in told if run.history.executor == Executor.SLURM])
     for run in live:
         tables.result(f"{run.name}: cancelled; if it is at work, it saves and leaves")
 

@@ -18,6 +18,8 @@ from hpc.commands import cancel
 from hpc.run import lease
 from hpc.run.history import Ledger
 from hpc.run.paths import LAYOUT, RunPaths
+from hpc.slurm import commands
+from hpc.slurm.parse import QueuedJob
 
 LEAVE_S = 30
 """Nothing waits for it to pass: it ends a test that would hang."""
@@ -78,6 +80,32 @@ def test_a_process_that_takes_the_run_while_it_is_cancelled_is_told(
     cancel.cancel("toy", None)
 
     assert controller.wait(timeout=LEAVE_S) == -signal.SIGTERM
+
+
+def test_a_successor_that_is_submitted_while_its_run_is_cancelled_is_cancelled_too(
+    new_run: Callable[[str], RunPaths], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = new_run("one")
+    ledger = Ledger(paths.events)
+    ledger.append("submitted", job_id="8", executor="slurm")
+    cancelled: list[str] = []
+
+    class Late(Ledger):
+        """A ledger whose event comes when the job has just left a successor."""
+
+        def append(self, kind: str, **fields: Any) -> None:
+            ledger.append("submitted", job_id="9", executor="slurm", successor_of="8")
+            super().append(kind, **fields)
+
+    jobs = tuple(QueuedJob(job_id, "PENDING", "None", None, paths.job_name) for job_id in ("8", "9"))
+    monkeypatch.setattr(cancel, "Ledger", Late)
+    monkeypatch.setattr(commands, "queue", lambda: jobs)
+    monkeypatch.setattr(commands, "cancel", cancelled.extend)
+
+    cancel.cancel("toy", None)
+
+    assert {"8", "9"} <= set(cancelled)
+    assert ledger.history().is_cancelled
 
 
 def test_a_run_that_works_elsewhere_is_left_as_it_is(
