@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import functools
-import shutil
 import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from hpc.base.errors import ExitCode, UserError
+from hpc.base.errors import ExitCode, UserError, keep_failure
 
 if TYPE_CHECKING:
     from hpc.plan.from_args import PlanRequest
@@ -35,6 +34,11 @@ class Commands(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)
+
+
+_only = click.option(
+    "--only", default=None, metavar="NAME,...", help="Only these runs of an array, by their values."
+)
 
 
 @click.group(cls=Commands, help=EXAMPLES, context_settings={"help_option_names": ["-h", "--help"]})
@@ -60,12 +64,7 @@ def _plan_options(command: Callable[..., None]) -> Callable[..., None]:
         click.option(
             "--data", default=None, metavar="DIR", help="Read the data from DIR; short for data.dir=DIR."
         ),
-        click.option(
-            "--only",
-            default=None,
-            metavar="NAME,...",
-            help="Only these runs of the case's array, as AAPL,XOM.",
-        ),
+        _only,
         click.option(
             "--cluster", default=None, envvar="HPC_CLUSTER", help="A layer of slurm/clusters/NAME.yaml."
         ),
@@ -171,7 +170,7 @@ def config(request: PlanRequest) -> None:
 
 @cli.command()
 @click.argument("run", required=False)
-@click.option("--only", default=None, metavar="NAME,...", help="Only these runs of an array, as AAPL,XOM.")
+@_only
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--plain", is_flag=True, help="One tab-separated line per run.")
 @click.option("--no-lift", is_flag=True, help="Leave a requeued job's two-minute hold as it is.")
@@ -186,7 +185,7 @@ def status(run: str | None, only: str | None, as_json: bool, plain: bool, no_lif
 
 @cli.command()
 @click.argument("run", required=False)
-@click.option("--only", default=None, metavar="NAME,...", help="Only these runs of an array, as AAPL,XOM.")
+@_only
 @click.option("-f", "--follow", is_flag=True, help="Go on, across restarts, until the run is over.")
 @click.option("-n", "--lines", "number", default=50, show_default=True, help="Begin with the last N lines.")
 @click.option("--rank", default=0, show_default=True, help="The rank whose log to show.")
@@ -202,7 +201,7 @@ def logs(run: str | None, only: str | None, follow: bool, number: int, rank: int
 
 @cli.command()
 @click.argument("run", required=False)
-@click.option("--only", default=None, metavar="NAME,...", help="Only these runs of an array, as AAPL,XOM.")
+@_only
 @click.option("--once", is_flag=True, help="Print one picture and end.")
 @click.option("--every", default=2.0, show_default=True, metavar="SECONDS", help="How often files are read.")
 @click.option("--no-lift", is_flag=True, help="Leave a requeued job's two-minute hold as it is.")
@@ -217,7 +216,7 @@ def monitor(run: str | None, only: str | None, once: bool, every: float, no_lift
 
 @cli.command()
 @click.argument("run", required=False)
-@click.option("--only", default=None, metavar="NAME,...", help="Only these runs of an array, as AAPL,XOM.")
+@_only
 def cancel(run: str | None, only: str | None) -> None:
     """Stop a run: it saves, leaves and does not come back until it is submitted again."""
     from hpc.commands import cancel as command
@@ -227,7 +226,7 @@ def cancel(run: str | None, only: str | None) -> None:
 
 @cli.command()
 @click.argument("run", required=False)
-@click.option("--only", default=None, metavar="NAME,...", help="Only these runs of an array, as AAPL,XOM.")
+@_only
 def report(run: str | None, only: str | None) -> None:
     """Write a run's report again from its files."""
     from hpc.commands import results
@@ -333,22 +332,38 @@ def _is_agreed(is_agreed_before: bool, num_plans: int) -> bool:
 
 
 def main() -> None:
-    """Run the command; a mistake is one clear message and an exit code, never a traceback."""
+    """Run the command; what goes wrong is one message and an exit code, a traceback only for --debug."""
     try:
         cli(standalone_mode=False)
     except UserError as error:
-        _say(str(error))
-        if "--debug" in sys.argv:
-            traceback.print_exc()
-        sys.exit(error.exit_code)
+        _fail(error)
     except click.exceptions.Abort:
         sys.exit(ExitCode.INTERRUPTED)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
+    except Exception as error:
+        _fail(_unexpected(error))
 
 
-def _say(text: str) -> None:
-    width = shutil.get_terminal_size().columns
+def _fail(error: UserError) -> NoReturn:
     label = click.style("error", fg="red", bold=True) if sys.stderr.isatty() else "error"
-    click.echo(f"{label}: {text}" if width else text, err=True)
+    click.echo(f"{label}: {error}", err=True)
+    if "--debug" in sys.argv:
+        traceback.print_exc()
+    sys.exit(error.exit_code)
+
+
+def _unexpected(error: Exception) -> UserError:
+    """Keep the traceback of an error that nobody foresaw; return what to tell a person of it."""
+    from hpc.run.find import find_root
+    from hpc.run.paths import RUNS
+
+    try:
+        folder = find_root() / RUNS
+    except UserError:
+        folder = Path()
+    log = keep_failure(folder, traceback.format_exc(), command=sys.argv)
+    what = f"this should not happen: {type(error).__name__}: {error}"
+    fix = "the log has the traceback: report it, with what you typed"
+    return UserError(what, where=str(log), fix=fix, exit_code=ExitCode.FAILED)

@@ -12,7 +12,7 @@ from typing import Any
 from hpc.attempt.local_job import GPUS, LocalPool, LocalRun, places_of, rank_command, task_id
 from hpc.base import records, shell
 from hpc.base.errors import ExitCode, UserError
-from hpc.run.history import Ledger
+from hpc.run.history import Executor, Ledger
 from hpc.run.paths import RunPaths
 
 TEN_YEARS_MIN = 10 * 365 * 24 * 60
@@ -49,14 +49,19 @@ def start_here(command: Sequence[str], log: Path, root: Path) -> None:
     starter = [sys.executable, "-m", "hpc", *command]
     process = shell.start(starter, environ=shell.without_slurm(), cwd=root, log=log, own_session=True)
     if process.wait() != 0:
-        raise UserError("the local processes could not be started", where=str(log), exit_code=ExitCode.FAILED)
+        raise UserError(
+            "the local processes could not be started",
+            where=str(log),
+            fix="read this log: its end says why",
+            exit_code=ExitCode.FAILED,
+        )
 
 
 def start_run(paths: RunPaths, root: Path) -> None:
     """Hand a run to submitit's local executor; its ledger tells the id of the controller."""
     work = LocalRun(paths.root, root, rank_command(paths, root), os.environ.get(GPUS))
     job_id = _start_controller(work, paths, num_gpus=_num_gpus(paths))
-    Ledger(paths.events).append("submitted", job_id=job_id, executor="local")
+    Ledger(paths.events).append("submitted", job_id=job_id, executor=Executor.LOCAL)
 
 
 def start_pool(array: RunPaths, root: Path, run_ids: Sequence[str]) -> None:
@@ -70,7 +75,7 @@ def start_pool(array: RunPaths, root: Path, run_ids: Sequence[str]) -> None:
     job_id = _start_controller(work, array, num_gpus=_num_gpus(runs[0]))
     for run, task in zip(runs, tasks, strict=True):
         Ledger(run.events).append(
-            "submitted", job_id=task_id(job_id, task), executor="local", array=array.run_id
+            "submitted", job_id=task_id(job_id, task), executor=Executor.LOCAL, array=array.run_id
         )
 
 

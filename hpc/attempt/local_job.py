@@ -8,17 +8,19 @@ import signal
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from hpc.attempt.supervise import run_attempt, stop_signals
+from hpc.attempt.supervise import end, run_attempt, stop_signals
 from hpc.base import records, shell
 from hpc.base.errors import UserError
 from hpc.base.shell import Process
 from hpc.run import lease
 from hpc.run.decision import RetryLimits
-from hpc.run.ending import CANCELLED, NOTHING, Circumstance, Decision, Ending
+from hpc.run.ending import CANCELLED, NOTHING, Circumstance, Decision
 from hpc.run.find import Run
+from hpc.run.history import Executor
 from hpc.run.jobenv import num_cores
 from hpc.run.lease import Lease
 from hpc.run.paths import RunPaths
@@ -36,7 +38,7 @@ class LocalMachine:
     ``at_once`` runs share the machine.
     """
 
-    executor = "local"
+    executor = Executor.LOCAL
     is_new_submit = False
     nodes: tuple[str, ...] = ()
 
@@ -62,18 +64,20 @@ class LocalMachine:
             "PYTHONUNBUFFERED": "1",
             **shell.without_slurm(environ),
         }
-        return [
-            shell.start(
-                self.command,
-                environ={**shared, **self._place(rank)},
-                log=self.paths.rank_log(rank),
-            )
-            for rank in range(self.num_tasks)
-        ]
+        started: list[Process] = []
+        try:
+            for rank in range(self.num_tasks):
+                environ_of_rank = {**shared, **self._place(rank)}
+                log = self.paths.rank_log(rank)
+                started.append(shell.start(self.command, environ=environ_of_rank, log=log))
+        except BaseException:
+            end(started)
+            raise
+        return started
 
     def forward_signal(self, number: int, processes: list[Process]) -> float:
         """Terminate the ranks; TERM and INT end the run, USR2 only this attempt, as a time limit does."""
-        self.is_cancelled = number != signal.SIGUSR2
+        self.is_cancelled = self.is_cancelled or number != signal.SIGUSR2
         for process in processes:
             if process.poll() is None:
                 process.terminate()
@@ -105,7 +109,10 @@ class LocalRun:
     at_once: int = 1
 
     def __call__(self) -> str:
-        """Attempt after attempt until the run is finished or stopped; return the last decision."""
+        """Attempt after attempt until the run is finished or stopped; return the last decision.
+
+        The run is held from the first attempt to the end of the last.
+        """
         os.chdir(self.root)
         os.environ.pop(GPUS, None)
         if self.gpus is not None:
@@ -113,19 +120,22 @@ class LocalRun:
         paths = RunPaths(self.run_dir)
         limits = RetryLimits.of(records.read_json(paths.plan))
         try:
-            while (ending := self._attempt(paths, limits)).decision is Decision.CONTINUE:
-                pass
+            with stop_signals() as received, ExitStack() as job_end:
+                decision = Decision.CONTINUE
+                while decision is Decision.CONTINUE:
+                    machine = self._machine(paths)
+                    decision = run_attempt(paths, machine, limits, received, job_end=job_end).decision
         except UserError as error:
             paths.logs.mkdir(parents=True, exist_ok=True)
             with (paths.logs / "job.log").open("a") as log:
                 log.write(f"error: {error}\n")
             raise
-        return ending.decision.value
+        return decision.value
 
-    def _attempt(self, paths: RunPaths, limits: RetryLimits) -> Ending:
+    def _machine(self, paths: RunPaths) -> LocalMachine:
+        """Return this machine for one attempt, whose time begins now."""
         job_id = os.environ.get(JOB_ID, str(os.getpid()))
-        machine = LocalMachine(paths, self.command, job_id=job_id, array=self.array, at_once=self.at_once)
-        return run_attempt(paths, machine, limits)
+        return LocalMachine(paths, self.command, job_id=job_id, array=self.array, at_once=self.at_once)
 
 
 @dataclass(frozen=True)
@@ -240,9 +250,9 @@ def _has_yet_to_begin(array: RunPaths, run_id: str, process: Process) -> bool:
 
 
 def _forward_signals(received: list[int], places: Mapping[int, Process]) -> None:
-    """Send each received signal to every run at work, once."""
+    """Send each received signal to every run at work, once and in order."""
     while received:
-        number = received.pop()
+        number = received.pop(0)
         for process in places.values():
             process.send_signal(number)
 

@@ -8,7 +8,7 @@ import signal
 import time
 from collections.abc import Mapping, Sequence
 
-from hpc.attempt.supervise import run_attempt
+from hpc.attempt.supervise import run_attempt, stop_signals
 from hpc.base import shell
 from hpc.base.errors import ExitCode, UserError
 from hpc.base.shell import Process
@@ -26,7 +26,7 @@ from hpc.run.ending import (
     Ending,
 )
 from hpc.run.find import find_root
-from hpc.run.history import Ledger
+from hpc.run.history import Executor, Ledger
 from hpc.run.paths import RunPaths
 from hpc.slurm import commands
 from hpc.slurm.commands import Refusal
@@ -41,7 +41,7 @@ QUESTION_PAUSE_S = 1.0
 class SlurmBatch:
     """The batch shell of a Slurm job; ``command`` is the srun line of its script."""
 
-    executor = "slurm"
+    executor = Executor.SLURM
     is_new_submit = False
 
     def __init__(
@@ -61,11 +61,13 @@ class SlurmBatch:
 
     def forward_signal(self, number: int, processes: list[Process]) -> float:
         """Forward nothing: Slurm signals the ranks itself. After TERM it kills, so leave before that."""
-        self.is_terminated = number == signal.SIGTERM
-        return max(1.0, commands.kill_wait_s() - BEFORE_KILL_S) if self.is_terminated else math.inf
+        if number != signal.SIGTERM:
+            return math.inf
+        self.is_terminated = True
+        return max(1.0, commands.kill_wait_s() - BEFORE_KILL_S)
 
     def circumstance(self) -> Circumstance:
-        """Derive it from `scontrol show job` (measured on 22.05: slurm/README.md, "What a job sees")."""
+        """Derive it from `scontrol show job` (slurm/README.md, "What was measured here")."""
         facts = self._facts()
         if facts is None:
             return SLURM_IS_SILENT if self.is_terminated else NOTHING
@@ -94,11 +96,26 @@ class SlurmBatch:
         facts = commands.job_facts(job_id)
         return None if facts is None else not explain_state(facts.state).is_over
 
-    def continue_later(self, paths: RunPaths) -> None:
-        """Go back to the queue; where Slurm refuses, leave a successor that starts after this job."""
+    def continue_later(self, paths: RunPaths) -> bool:
+        """Go back to the queue; where Slurm refuses, leave a successor that starts after this job.
+
+        Returns False for a run that was cancelled meanwhile: nothing of it stays in the queue.
+        """
+        ledger = Ledger(paths.events)
+        if ledger.history().is_cancelled:
+            return False
         refusal = commands.requeue(self.job_id)
         if refusal is None:
-            return
+            return True  # if it is cancelled from now on, its next start finds that
+        if ledger.history().is_cancelled:
+            return False
+        successor = self._submit_successor(paths, refusal)
+        if ledger.history().is_cancelled:
+            commands.cancel([successor])
+            return False
+        return True
+
+    def _submit_successor(self, paths: RunPaths, refusal: Refusal) -> str:
         successor = commands.submit_after(self.job_id, paths.job_script, find_root())
         ledger = Ledger(paths.events)
         if isinstance(successor, Refusal):
@@ -109,11 +126,12 @@ class SlurmBatch:
         ledger.append(
             "submitted",
             job_id=successor,
-            executor="slurm",
+            executor=Executor.SLURM,
             array=self.array,
             successor_of=self.job_id,
             refusal=refusal.text,
         )
+        return successor
 
 
 def allocation_end(environ: Mapping[str, str]) -> float | None:
@@ -138,11 +156,12 @@ def run_slurm_attempt(
 
     ``array`` is the array that this job is a task of.
     """
-    batch = SlurmBatch(command, os.environ, array=array)
-    ending = run_attempt(paths, batch, limits)
-    if ending.decision is Decision.CONTINUE:
-        batch.continue_later(paths)
-    return _exit_code(ending)
+    with stop_signals() as received:  # to the very end: a requeue terminates the process that asks for it
+        batch = SlurmBatch(command, os.environ, array=array)
+        ending = run_attempt(paths, batch, limits, received)
+        if ending.decision is Decision.CONTINUE and not batch.continue_later(paths):
+            return ExitCode.INTERRUPTED
+        return _exit_code(ending)
 
 
 def _exit_code(ending: Ending) -> ExitCode:

@@ -20,7 +20,7 @@ from hpc.plan.array import AnyPlan, ArrayPlan
 from hpc.plan.plan import Plan
 from hpc.plan.provenance import provenance
 from hpc.run.find import Run, open_run, refuse_older
-from hpc.run.history import Ledger
+from hpc.run.history import Executor, Ledger
 from hpc.run.paths import RunPaths
 from hpc.slurm import commands
 from hpc.slurm.cluster import slurm_is_here
@@ -81,7 +81,7 @@ def _send(plan: AnyPlan, needed: Sequence[Plan], packages: Sequence[str], *, loc
             executors.start_here(["start-local", run_dir], plan.paths.logs / "job.log", plan.root)
         else:
             job_id = executors.send_to_slurm(plan.script, plan.paths, plan.root)
-            Ledger(plan.paths.events).append("submitted", job_id=job_id, executor="slurm")
+            Ledger(plan.paths.events).append("submitted", job_id=job_id, executor=Executor.SLURM)
     except UserError:
         for paths in new:
             if not paths.events.exists():
@@ -99,7 +99,7 @@ def _send_array(plan: ArrayPlan, *, locally: bool) -> None:
     job_id = executors.send_to_slurm(plan.script, plan.paths, plan.root)
     for task, run in plan.chosen_runs:
         Ledger(run.paths.events).append(
-            "submitted", job_id=task_id(job_id, task), executor="slurm", array=plan.array_id
+            "submitted", job_id=task_id(job_id, task), executor=Executor.SLURM, array=plan.array_id
         )
 
 
@@ -112,6 +112,8 @@ def _result(paths: RunPaths, queue: commands.RecentQueue, limit: float) -> Submi
         if history.finished:
             return SubmitResult.FINISHED
         if not is_alive(run, queue):
+            if Ledger(paths.events).history() != history:
+                continue  # an attempt began or ended between the two readings
             return SubmitResult.CONTINUED if history.attempts else SubmitResult.SUBMITTED
         if not history.is_cancelled and not history.is_over:
             return SubmitResult.ATTACHED
@@ -126,7 +128,10 @@ def write_run(plan: Plan, packages: Sequence[str] = ()) -> None:
 
 
 def write_runs(plans: Sequence[Plan], packages: Sequence[str] = ()) -> None:
-    """Write what was asked for into the run directories of one workspace, whose provenance they share."""
+    """Write what was asked for into the run directories of one workspace, whose provenance they share.
+
+    A run's script comes last: where it is, the other files are.
+    """
     shared = provenance(plans[0].root, packages) if plans else {}
     for plan in plans:
         paths = plan.paths
@@ -155,7 +160,7 @@ def is_alive(run: Run, queue: commands.RecentQueue) -> bool:
     """Say whether a job of the run waits or works."""
     if not run.history.job_ids:
         return False
-    if run.history.executor != "slurm" or not slurm_is_here():
+    if run.history.executor != Executor.SLURM or not slurm_is_here():
         return local_holder(run.paths) is not None or (waits_in_pool(run) and not run.history.is_cancelled)
     job = commands.job_of(queue.jobs(), run.job_names, run.history.job_ids)
     return job is not None and not explain_state(job.state).is_over

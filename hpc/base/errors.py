@@ -6,8 +6,16 @@ UserError            one mistake that the person at the keyboard can mend
 
 from __future__ import annotations
 
+import contextlib
+import os
+import shlex
+import tempfile
+import time
 from collections.abc import Sequence
 from enum import IntEnum
+from pathlib import Path
+
+FAILURES = "errors.log"
 
 
 class ExitCode(IntEnum):
@@ -67,3 +75,15 @@ def raise_all(problems: Sequence[UserError]) -> None:
         raise problems[0]
     if problems:
         raise UserErrors(problems)
+
+
+def keep_failure(directory: Path, text: str, *, command: Sequence[str]) -> Path:
+    """Add what a failed command said to a log in ``directory``, else in the system's; return the log."""
+    entry = f"{time.strftime('%Y-%m-%d %H:%M:%S')} {shlex.join(command)}\n{text.rstrip()}\n\n"
+    for log in (directory / FAILURES, Path(tempfile.gettempdir()) / f"hpc-{os.getuid()}-{FAILURES}"):
+        with contextlib.suppress(OSError):
+            log.parent.mkdir(parents=True, exist_ok=True)
+            with log.open("a") as file:
+                file.write(entry)
+            return log.absolute()
+    raise OSError(f"there is no place for a log of this failure:\n{entry}")

@@ -61,13 +61,14 @@ def read_json_if_any(path: Path) -> Row | None:
 
 
 def append_row(path: Path, row: Row) -> None:
-    """Append one line by one write call; start on a fresh line after a torn one."""
+    """Append one line, by one write call where the disk takes it whole; start afresh after a torn line."""
     line = (json.dumps(row, allow_nan=False) + "\n").encode()
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
     try:
         if _ends_torn(descriptor):
             line = b"\n" + line
-        os.write(descriptor, line)
+        while line:  # a disk that is nearly full takes only a part
+            line = line[os.write(descriptor, line) :]
     finally:
         os.close(descriptor)
 

@@ -17,7 +17,7 @@ KEPT_FROM_SLURM = ("SLURM_CONF",)
 
 
 @dataclass(frozen=True)
-class Answer:
+class Completed:
     """What a finished command said."""
 
     code: int
@@ -36,7 +36,7 @@ def run(
     stdin: str | None = None,
     cwd: Path | None = None,
     environ: Mapping[str, str] | None = None,
-) -> Answer:
+) -> Completed:
     """Run a command to its end; a missing program answers 127, one over its time 124."""
     try:
         done = subprocess.run(
@@ -52,10 +52,10 @@ def run(
             check=False,
         )
     except FileNotFoundError:
-        return Answer(127, "", f"{command[0]}: not found")
+        return Completed(127, "", f"{command[0]}: not found")
     except subprocess.TimeoutExpired:
-        return Answer(124, "", f"{command[0]}: no answer within {timeout_s:.0f} s")
-    return Answer(done.returncode, done.stdout, done.stderr)
+        return Completed(124, "", f"{command[0]}: no answer within {timeout_s:.0f} s")
+    return Completed(done.returncode, done.stdout, done.stderr)
 
 
 def start(

@@ -46,11 +46,12 @@ def load(path: Path, *, shown_as: str | None = None) -> dict[str, Tree]:
     try:
         content = path.read_bytes().decode()
     except FileNotFoundError:
-        raise UserError("there is no such file", where=name) from None
+        raise UserError("there is no such file", where=name, fix="write it, or correct the path") from None
     except (PermissionError, IsADirectoryError) as error:
-        raise UserError(f"cannot be read: {error.strerror}", where=name) from None
+        fix = "make it a file that you may read"
+        raise UserError(f"cannot be read: {error.strerror}", where=name, fix=fix) from None
     except UnicodeDecodeError:
-        raise UserError("is not text in UTF-8", where=name) from None
+        raise UserError("is not text in UTF-8", where=name, fix="save it as UTF-8") from None
     return parse(content, shown_as=name)
 
 
@@ -64,12 +65,13 @@ def parse(content: str, *, shown_as: str) -> dict[str, Tree]:
         hint = "indent with blanks, not with tabs" if "\\t" in str(error) else "mend the YAML at this line"
         raise UserError(f"not valid YAML: {error.problem}", where=f"{shown_as}{line}", fix=hint) from None
     except yaml.YAMLError as error:
-        raise UserError(f"not valid YAML: {error}", where=shown_as) from None
+        raise UserError(f"not valid YAML: {error}", where=shown_as, fix="take this character out") from None
     if node is None:
         raise UserError("the file is empty", where=shown_as, fix="write at least one `key: value`")
     tree = _convert(node, shown_as)
     if not isinstance(tree, dict):
-        raise UserError("expected `key: value` lines", where=f"{shown_as}:1")
+        fix = "write a mapping: one `key: value` on each line"
+        raise UserError("expected `key: value` lines", where=f"{shown_as}:1", fix=fix)
     return tree
 
 
@@ -163,7 +165,7 @@ def _convert(node: yaml.Node, name: str) -> Tree:
     for key, value in node.value:
         place = f"{name}:{key.start_mark.line + 1}"
         if not isinstance(key, yaml.ScalarNode):
-            raise UserError("a key must be a plain word", where=place)
+            raise UserError("a key must be a plain word", where=place, fix="write `key: value`")
         if key.value in tree:
             raise UserError(f"{key.value!r} is set twice", where=place, fix="keep one of the two lines")
         tree[key.value] = _convert(value, name)

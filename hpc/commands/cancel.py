@@ -11,8 +11,10 @@ from collections.abc import Sequence
 from hpc.attempt.local_job import local_holder
 from hpc.base.errors import ExitCode, UserError
 from hpc.monitor import tables
-from hpc.run.find import Run, find_root, matching
-from hpc.run.history import Ledger
+from hpc.monitor.status import Watcher
+from hpc.run.find import Run, find_root, matching, open_run
+from hpc.run.history import Executor, Ledger
+from hpc.run.lease import Lease
 from hpc.slurm import commands as slurm
 
 
@@ -22,9 +24,11 @@ def cancel(wanted: str | None, only: str | None) -> None:
     if wanted is None:
         raise UserError("which run?", fix="name a case or a run; `hpc status` lists them")
     candidates = matching(root, wanted, only)
-    live = [run for run in candidates if not run.history.finished and not run.history.is_over]
+    views = Watcher(lifts_holds=False).look(candidates)
+    live = [run for run, view in zip(candidates, views, strict=True) if not view.state.is_over]
     if not live:
-        tables.result(f"{candidates[-1].name} is not running")
+        newest = views[-1]
+        tables.result(f"{newest.run} is not running ({newest.state.value}: {newest.sentence})")
         return
     arrays = {run.history.array for run in live}
     if len(live) > 1 and (None in arrays or len(arrays) > 1):
@@ -35,19 +39,27 @@ def cancel(wanted: str | None, only: str | None) -> None:
 
 def _cancel(live: Sequence[Run]) -> None:
     """Cancel one run, or all runs of one array."""
-    holders = [local_holder(run.paths) if run.history.executor == "local" else None for run in live]
-    for run, holder in zip(live, holders, strict=True):
-        if holder and holder.host != socket.gethostname():
-            raise UserError(f"{run.name} runs on {holder.host}", fix="cancel it there")
+    _local_holders(live)  # refuse what runs elsewhere before anything is written
     for run in live:
         Ledger(run.paths.events).append("cancelled")
-    for holder in holders:
-        if holder:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(holder.pid, signal.SIGTERM)
-    _cancel_jobs([run for run in live if run.history.executor == "slurm"])
+    for holder in _local_holders(live):  # one that takes the run from now on finds the event
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(holder.pid, signal.SIGTERM)
+    told = [open_run(run.paths) for run in live]  # with a job that was submitted meanwhile to go on
+    _cancel_jobs([run for run in told if run.history.executor == Executor.SLURM])
     for run in live:
         tables.result(f"{run.name}: cancelled; if it is at work, it saves and leaves")
+
+
+def _local_holders(live: Sequence[Run]) -> list[Lease]:
+    """Return who carries the local ones of the runs; raise UserError where one is another machine's."""
+    holders: list[Lease] = []
+    for run in live:
+        holder = local_holder(run.paths) if run.history.executor == Executor.LOCAL else None
+        if holder and holder.host != socket.gethostname():
+            raise UserError(f"{run.name} runs on {holder.host}", fix="cancel it there")
+        holders += [holder] if holder else []
+    return holders
 
 
 def _cancel_jobs(live: Sequence[Run]) -> None:

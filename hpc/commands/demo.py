@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from hpc.base import records
 from hpc.base.errors import ExitCode
-from hpc.commands.follow import follow_views
+from hpc.commands.follow import exit_code_of, follow_views
 from hpc.commands.launch import launch
 from hpc.monitor import tables
-from hpc.monitor.status import RunState, RunView
+from hpc.monitor.status import RunView
 from hpc.plan import program
 from hpc.plan.from_args import PlanRequest, single_plan_from
 from hpc.run.history import Ledger
@@ -30,8 +30,9 @@ def demo(case: str, preset: str, *, locally: bool) -> ExitCode:
 
     views = follow_views([paths], on_tick=interrupt_once)
     history = Ledger(paths.events).history()
-    if any(view.state is not RunState.FINISHED for view in views.values()):
-        return ExitCode.FAILED
+    exit_code = exit_code_of(views.values())
+    if exit_code != ExitCode.OK:
+        return exit_code
     for attempt in history.attempts:
         steps = f"step {attempt.first_step or 0} to {attempt.committed_step}"
         tables.result(f"attempt {attempt.number}: {steps}, ended by {attempt.cause}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from hpc.attempt.submit import Submission
@@ -28,7 +28,8 @@ def follow_launch(plans: Sequence[AnyPlan], submissions: Sequence[Submission]) -
     exit_code = follow_to_end([submission.paths for submission in submissions])
     for plan in plans:
         if isinstance(plan, ArrayPlan):
-            exit_code = max(exit_code, summarise(plan.case, plan.preset))
+            of_summary = summarise(plan.case, plan.preset)
+            exit_code = of_summary if exit_code == ExitCode.OK else exit_code
     return exit_code
 
 
@@ -43,8 +44,7 @@ def follow_to_end(
     for view in views.values():
         if view.state is RunState.FINISHED:
             tables.result(f"report: {Path(view.directory) / 'report.html'}")
-    is_done = all(view.state is RunState.FINISHED for view in views.values())
-    return ExitCode.OK if is_done else ExitCode.FAILED
+    return exit_code_of(views.values())
 
 
 def show_log(run: Run, *, number: int, rank: int, is_batch: bool, follows: bool) -> ExitCode:
@@ -82,6 +82,15 @@ def follow_views(
         tables.talk("no longer following; the run goes on. Stop it with: hpc cancel RUN")
         sys.exit(ExitCode.INTERRUPTED)
     return views
+
+
+def exit_code_of(views: Iterable[RunView]) -> ExitCode:
+    """Return the result of runs that are over: of several the worst counts."""
+    states = {view.state for view in views}
+    if states <= {RunState.FINISHED}:
+        return ExitCode.OK
+    is_cancelled = states <= {RunState.FINISHED, RunState.CANCELLED}
+    return ExitCode.INTERRUPTED if is_cancelled else ExitCode.FAILED
 
 
 def _line(line: LogLine, *, is_named: bool) -> str:

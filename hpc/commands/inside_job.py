@@ -31,7 +31,7 @@ def attempt(request: PlanRequest, run_id: str, array: str | None, argv: Sequence
     command = list(argv[len(overrides) :])
     assert request.case is not None
     paths = RunPaths.of(find_root(), request.case, run_id)
-    if not paths.config.exists():
+    if not paths.job_script.exists():  # the last of the files that ``write_runs`` writes
         checked = plan_of_run(replace(request, overrides=overrides), run_id)
         write_runs(checked.plan.runs, checked.packages)
     limits = RetryLimits.of(records.read_json(paths.plan))

@@ -12,7 +12,7 @@ from hpc.base.text import count, parameters
 from hpc.monitor import tables
 from hpc.plan.array import AnyPlan, ArrayPlan
 from hpc.plan.config import DATA_DIR
-from hpc.plan.estimate import upper_bound
+from hpc.plan.estimate import most_gpu_hours
 from hpc.plan.finding import Finding, Severity, failures
 from hpc.plan.from_args import CheckedPlan
 from hpc.plan.plan import Plan
@@ -94,7 +94,7 @@ def _preview(checked: Sequence[CheckedPlan], place: Place) -> str:
 
 
 def _gpu_hours(plan: AnyPlan) -> float:
-    return len(plan.runs) * upper_bound(plan.resources).gpu_hours
+    return len(plan.runs) * most_gpu_hours(plan.resources)
 
 
 def _row(plan: AnyPlan, size: int | None) -> tuple[str, ...]:

@@ -13,7 +13,8 @@ from hpc.base.errors import UserError
 from hpc.base.records import Row
 from hpc.run.ending import Cause, Decision
 from hpc.run.find import OLDER, OLDER_FIX, Run, open_run
-from hpc.run.history import History, Ledger
+from hpc.run.history import Executor, History, Ledger
+from hpc.run.paths import RunPaths
 from hpc.slurm import commands
 from hpc.slurm.parse import QueuedJob
 from hpc.slurm.states import RESUBMIT, Phase, explain_reason, explain_state
@@ -54,7 +55,7 @@ class RunView:
     sentence: str
     remedy: str | None
     job_id: str | None
-    executor: str | None
+    executor: Executor | None
     attempt: int
     step: int | None
     total_steps: int | None
@@ -129,16 +130,15 @@ class Watcher:
             job = commands.job_of(self._queue or (), run.job_names, run.history.job_ids)
             if self.lifts_holds and job:
                 lift_hold(run, job)
-            fresh = open_run(run.paths)
-            _note_end(fresh, job)
-            fresh = open_run(run.paths)
-            views.append(view_of(fresh, _evidence(fresh, job, queue_is_known=self._queue is not None)))
+            _note_end(open_run(run.paths), job)
+            views.append(_settled_view(run.paths, job, queue_is_known=self._queue is not None))
         return views
 
     def _ask(self, runs: Sequence[Run]) -> None:
         """Ask Slurm when it is time, or about a job that it was not asked about; its silence is no error."""
         now = time.time()
-        live = [run.history for run in runs if run.history.executor == "slurm" and not run.history.is_over]
+        in_slurm = [run.history for run in runs if run.history.executor == Executor.SLURM]
+        live = [history for history in in_slurm if not history.is_over]
         wanted = frozenset(history.job_id for history in live if history.job_id)
         is_urgent = any(_is_between(history, now) for history in live)
         pause = QUEUE_BETWEEN_ATTEMPTS_S if is_urgent else QUEUE_EVERY_S
@@ -151,6 +151,20 @@ class Watcher:
             self._queue = None
         self._known = wanted
         self._asked = time.monotonic()
+
+
+def _settled_view(paths: RunPaths, job: QueuedJob | None, *, queue_is_known: bool) -> RunView:
+    """Return the view of a run as its files are now; it is lost only where a second look finds the same.
+
+    An attempt may begin or end between the reading of the ledger and that of the lease.
+    """
+    lost: History | None = None
+    while True:
+        run = open_run(paths)
+        view = view_of(run, _evidence(run, job, queue_is_known=queue_is_known))
+        if view.state is not RunState.LOST or run.history == lost:
+            return view
+        lost = run.history
 
 
 def lift_hold(run: Run, job: QueuedJob) -> bool:
@@ -195,8 +209,8 @@ def _evidence(run: Run, job: QueuedJob | None, *, queue_is_known: bool) -> Evide
         job=job,
         queue_is_known=queue_is_known,
         # In this order: a run that leaves the pool's list in between has begun.
-        waits_in_pool=run.history.executor == "local" and waits_in_pool(run),
-        is_alive_here=run.history.executor == "local" and local_holder(run.paths) is not None,
+        waits_in_pool=run.history.executor == Executor.LOCAL and waits_in_pool(run),
+        is_alive_here=run.history.executor == Executor.LOCAL and local_holder(run.paths) is not None,
         progress=records.read_json_if_any(run.paths.status) or {},
         now=time.time(),
     )
@@ -218,7 +232,7 @@ def _state(history: History, evidence: Evidence) -> State:
         return _stopped(last.cause or "unknown", last.why or "")
     if history.is_cancelled and (not _is_alive(evidence) or evidence.waits_in_pool):
         return RunState.CANCELLED, "it was cancelled", RESUBMIT
-    if history.executor == "slurm":
+    if history.executor == Executor.SLURM:
         return _state_in_slurm(history, evidence)
     return _state_here(history, evidence)
 

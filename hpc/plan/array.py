@@ -164,7 +164,10 @@ def _wrong_values(config: Config, key: str, values: Sequence[str], only: Sequenc
     if not values:
         return [UserError("array.values is empty", where=where, fix=f"list some values of {key}")]
     twice = sorted({value for value in values if list(values).count(value) > 1})
-    repeated = [UserError(f"array.values has {value!r} twice", where=where) for value in twice]
+    repeated = [
+        UserError(f"array.values has {value!r} twice", where=where, fix="keep one of the two")
+        for value in twice
+    ]
     unknown = [
         UserError(
             f"{value!r} is not one of the values of {key} in case {config.case}",

@@ -131,7 +131,7 @@ def _draft(root: Path, request: PlanRequest) -> _Draft:
     base = _newest(root, request)
     if not array.is_array(base.config):
         if request.only:
-            raise UserError(_is_single(base), where="command line", fix="leave --only (STOCK=) out")
+            raise UserError(_is_single(base), where="command line", fix="leave --only out")
         return _Draft(request, base, (base,))
     values = base.config.array.values
     if values is None:
@@ -150,7 +150,9 @@ def _checked(root: Path, draft: _Draft, answer: CaseAnswer, packages: tuple[str,
         if answer.values is None:
             raise_all(failures(findings))
             raise UserError(
-                f"array.values is not set for {config.array.key}", where=config.origin("array.key")
+                f"array.values is not set for {config.array.key}",
+                where=config.origin("array.key"),
+                fix=f"list its values: array.values=[...], or choose one: {config.array.key}=...",
             )
         plan = _array(root, draft.request, draft.base, answer.values)
     problems: dict[str, UserError] = {}

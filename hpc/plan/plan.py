@@ -55,11 +55,6 @@ class Plan:
         return RunPaths(self.root / self.run_dir)
 
     @property
-    def recipe(self) -> tuple[str, ...]:
-        """The arguments that make this plan again, for `hpc attempt` and its like."""
-        return _recipe(self.case, self.preset, self.run_id, self.cluster, self.overrides)
-
-    @property
     def resources(self) -> Resources:
         return self.config.resources
 
@@ -183,7 +178,7 @@ def _require_plain_names(**names: str | None) -> None:
 
 
 def member_of(resolved: Config) -> str | None:
-    """Return what tells a run from the others of its array: AAPL of data.symbol=AAPL; None for no array."""
+    """Return what tells a run from the others of its array: the value of array.key; None for no array."""
     key = resolved.array.key
     return resolved.value(key) if key else None
 

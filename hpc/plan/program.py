@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from hpc.base import shell
-from hpc.base.errors import ExitCode, UserError
+from hpc.base.errors import ExitCode, UserError, keep_failure
 from hpc.plan.finding import Finding, Severity
+from hpc.run.paths import RUNS
 
 COMMAND = ("-m", "stockpred", "answer")
 TIMEOUT_S = 600.0
@@ -77,11 +78,22 @@ class Answer:
 def ask(root: Path, questions: Sequence[Question], topics: Sequence[Topic] = ()) -> Answer:
     """Ask about all cases of the workspace ``root`` at once; raise UserError when there is no answer."""
     request = {"cases": [asdict(question) for question in questions], "topics": list(topics)}
-    answer = shell.run([sys.executable, *COMMAND], stdin=json.dumps(request), timeout_s=TIMEOUT_S, cwd=root)
-    if not answer.is_ok:
-        raise UserError("`stockpred answer` did not answer", fix=answer.err.strip()[-2000:] or None)
-    row = json.loads(answer.out)
+    command = [sys.executable, *COMMAND]
+    done = shell.run(command, stdin=json.dumps(request), timeout_s=TIMEOUT_S, cwd=root)
+    if not done.is_ok:
+        raise _no_answer(keep_failure(root / RUNS, done.err, command=command), done)
+    row = json.loads(done.out)
     return Answer(tuple(map(_case_answer, row["cases"])), tuple(row["packages"]))
+
+
+def _no_answer(log: Path, done: shell.Completed) -> UserError:
+    last_line = next(iter(done.err.strip().splitlines()[-1:]), "it said nothing").strip()
+    return UserError(
+        f"the training program gave no answer (exit code {done.code}): {last_line}",
+        where=str(log),
+        fix="this log has all that it said; does the program start: python -m stockpred --help",
+        exit_code=ExitCode.FAILED,
+    )
 
 
 def _case_answer(row: dict[str, Any]) -> CaseAnswer:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
 from typing import Annotated, Literal
@@ -117,11 +116,6 @@ class Resources(ConfigSection):
     @property
     def memory_gb_per_node(self) -> int:
         return self.gpus * self.memory_gb_per_gpu
-
-    @property
-    def limit_min(self) -> int | None:
-        """Whole minutes, rounded up as Slurm does; None without a limit."""
-        return None if math.isinf(self.limit_s) else parse.limit_min(self.limit_s)
 
 
 class Retry(ConfigSection):

@@ -69,7 +69,9 @@ def render(templates: Path, script: Script) -> str:
         raise UserError(f"there is no template {error.name}", where=name, fix=fix) from None
     except jinja2.TemplateSyntaxError as error:
         raise UserError(
-            f"the template is broken: {error.message}", where=f"{error.name}:{error.lineno}"
+            f"the template is broken: {error.message}",
+            where=f"{error.name}:{error.lineno}",
+            fix="mend this line; the syntax is Jinja2's, with <# and #> around comments",
         ) from None
     except jinja2.UndefinedError as error:
         fix = f"the template knows: {', '.join(sorted(_context(script)))}"

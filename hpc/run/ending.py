@@ -35,7 +35,10 @@ BLAMELESS = (Cause.PREEMPTED, Cause.CANCELLED, Cause.REQUEUED, Cause.NODE_FAILUR
 
 @dataclass(frozen=True)
 class Ending:
-    """Why an attempt ended, what follows, and a sentence about both."""
+    """Why an attempt ended, what follows, and a sentence about both.
+
+    ``cause`` is a ``Cause``, a ``StopCause``, or the name of a crash, which is free text.
+    """
 
     cause: str
     decision: Decision

@@ -76,7 +76,7 @@ def find_run(root: Path, wanted: str | None, only: str | None = None) -> Run:
 def matching(root: Path, wanted: str | None, only: str | None = None) -> list[Run]:
     """Return the runs of a case or an array, or those that (the begin of) a run's name means; newest last.
 
-    ``only`` keeps those with these names in their arrays, such as ``AAPL,XOM``.
+    ``only`` keeps those with these names in their arrays, such as ``first,second``.
     """
     runs = all_runs(root)
     if not runs:
@@ -90,7 +90,7 @@ def matching(root: Path, wanted: str | None, only: str | None = None) -> list[Ru
 
 
 def split_names(text: str | None) -> tuple[str, ...]:
-    """Return the names in ``AAPL,XOM`` or ``AAPL XOM``, each once."""
+    """Return the names in ``first,second`` or ``first second``, each once."""
     return tuple(dict.fromkeys((text or "").replace(",", " ").split()))
 
 
@@ -102,9 +102,7 @@ def _members(found: list[Run], names: tuple[str, ...]) -> list[Run]:
             raise UserError(
                 f"no run is of {name!r}",
                 where="command line",
-                fix=suggestion(name, known)
-                if known
-                else "leave --only (STOCK=) out: these runs are no array",
+                fix=suggestion(name, known) if known else "leave --only out: these runs are no array",
             )
     return [run for run, member in zip(found, members, strict=True) if member in names]
 

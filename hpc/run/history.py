@@ -11,12 +11,22 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from hpc.base import records
 from hpc.base.records import Row
 from hpc.run.ending import Decision
+
+Word = TypeVar("Word", bound=StrEnum)
+
+
+class Executor(StrEnum):
+    """Who carries the jobs of a run."""
+
+    SLURM = "slurm"
+    LOCAL = "local"
 
 
 @dataclass(frozen=True)
@@ -32,7 +42,7 @@ class AttemptRecord:
     committed_step: int | None = None
     exit_code: int | None = None
     cause: str | None = None
-    decision: str | None = None
+    decision: Decision | None = None
     why: str | None = None
     mistake: str | None = None
     stop_cause: str | None = None
@@ -45,7 +55,7 @@ class History:
 
     attempts: tuple[AttemptRecord, ...] = ()
     job_ids: tuple[str, ...] = ()
-    executor: str | None = None
+    executor: Executor | None = None
     array: str | None = None
     """The array that the newest job is a task of."""
     finished: bool = False
@@ -155,9 +165,9 @@ def _fold_submit(history: History, job_id: str, row: Row) -> History:
     return replace(
         history,
         job_ids=(*(known for known in history.job_ids if known != job_id), job_id),
-        executor=row.get("executor"),
+        executor=_known(Executor, row.get("executor")),
         array=row.get("array"),
-        is_cancelled=False,
+        is_cancelled=history.is_cancelled and not is_by_person,
         submitted=float(row.get("time", 0.0)),
         num_before_submit=len(history.attempts),
         num_forgiven=len(history.attempts) if is_by_person else history.num_forgiven,
@@ -189,10 +199,15 @@ def _changed(attempt: AttemptRecord, row: Row) -> AttemptRecord:
                 ended=ended,
                 exit_code=row.get("exit_code"),
                 cause=row.get("cause"),
-                decision=row.get("decision"),
+                decision=_known(Decision, row.get("decision")),
                 why=row.get("why"),
             )
     return attempt
+
+
+def _known(words: type[Word], found: object) -> Word | None:
+    """Return the word that a ledger holds, None for one that this version does not know."""
+    return next((word for word in words if word == found), None)
 
 
 def _with_job(history: History, job_id: str) -> History:

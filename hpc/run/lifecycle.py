@@ -7,15 +7,15 @@ a process that trains without the launcher.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
 from hpc.base.errors import ExitCode, UserError
 from hpc.run import jobenv, lease
-from hpc.run.decision import RetryLimits, judge, stalled_reason
+from hpc.run.decision import RetryLimits, ended_before, judge, stalled_reason
 from hpc.run.ending import SUPERSEDED, Cause, Circumstance, Decision, Ending
-from hpc.run.history import Ledger
+from hpc.run.history import Executor, Ledger
 from hpc.run.lease import Lease
 from hpc.run.paths import RunPaths
 
@@ -25,7 +25,7 @@ class Job(Protocol):
 
     @property
     def executor(self) -> str:
-        """``slurm`` or ``local``."""
+        """The name of an ``Executor``."""
 
     @property
     def job_id(self) -> str: ...
@@ -101,20 +101,43 @@ class OpenAttempt:
         return ending
 
 
+class RunIsOver(UserError):
+    """No attempt may begin, because the run is over: ``ending`` says how."""
+
+    def __init__(self, ending: Ending) -> None:
+        fix = "submit the run again to continue it"
+        super().__init__(f"no attempt begins: {ending.why}", fix=fix, exit_code=ExitCode.REFUSED)
+        self.ending = ending
+
+
 @contextmanager
-def open_attempt(paths: RunPaths, job: Job, limits: RetryLimits) -> Iterator[OpenAttempt]:
+def open_attempt(
+    paths: RunPaths, job: Job, limits: RetryLimits, *, job_end: ExitStack | None = None
+) -> Iterator[OpenAttempt]:
     """Hold the run and begin its next attempt; the lease is released at the end, closed or not.
 
-    Raises UserError where another job holds the run, or too many attempts made no progress.
+    ``job_end`` is the end of a job that begins the next attempt itself: it holds the run until then, so that
+    nobody finds the run free between two attempts. Raises UserError where another job holds the run, or too
+    many attempts made no progress, and RunIsOver where the run was finished or cancelled before.
     """
     history = Ledger(paths.events).history()
-    mine = lease.new(attempt=len(history.attempts) + 1, job_id=job.job_id)
-    lease.take(paths.lease, mine, is_running=job.is_running)
-    try:
+    mine = lease.new(attempt=len(history.attempts) + 1, job_id=job.job_id, executor=job.executor)
+    with ExitStack() as attempt_end:
+        lease.take(paths.lease, mine, is_running=job.is_running)
+        (job_end or attempt_end).callback(lease.release, paths.lease, mine)
+        _refuse_if_over(paths, job)
         _record_start(paths, job, mine, limits)
         yield OpenAttempt(paths, job, mine, limits)
-    finally:
-        lease.release(paths.lease, mine)
+
+
+def _refuse_if_over(paths: RunPaths, job: Job) -> None:
+    """Raise where the run is over, unless a person begins it anew.
+
+    Called with the lease in hand: a cancel is either found in the ledger, or finds the holder.
+    """
+    ending = None if job.is_new_submit else ended_before(Ledger(paths.events).history(), job.job_id)
+    if ending is not None:
+        raise RunIsOver(ending)
 
 
 def _record_start(paths: RunPaths, job: Job, mine: Lease, limits: RetryLimits) -> None:
@@ -145,7 +168,7 @@ def _close_lost_attempt(ledger: Ledger, job: Job) -> None:
     last = ledger.history().last
     if last is None or last.ended is not None:
         return
-    is_requeued = job.executor == "slurm" and last.job_id == job.job_id
+    is_requeued = job.executor == Executor.SLURM and last.job_id == job.job_id
     ledger.append(
         "attempt_ended",
         attempt=last.number,

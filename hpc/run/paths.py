@@ -77,6 +77,7 @@ class RunPaths:
 
     @property
     def lease(self) -> Path:
+        """Who holds the run; `.lease.json.lock` beside it guards its changes."""
         return self.root / "lease.json"
 
     @property

@@ -49,7 +49,6 @@ class Cluster:
     """A Slurm as discovered; ``settings`` is ``scontrol show config`` as text."""
 
     name: str
-    version: str
     partitions: tuple[Partition, ...]
     settings: Mapping[str, str]
 
@@ -115,7 +114,6 @@ def assemble(
     """Put the three answers together."""
     return Cluster(
         name=settings.get("ClusterName", "this cluster"),
-        version=settings.get("SLURM_VERSION", ""),
         partitions=tuple(
             Partition(
                 name=facts.name,
@@ -136,7 +134,7 @@ def _kind(group: NodeGroup) -> str:
     return f"{gpus}{group.num_cpus} CPUs, {group.memory_mb // 1024} GB"
 
 
-def _ask(*command: str) -> shell.Answer:
+def _ask(*command: str) -> shell.Completed:
     return shell.run(command, timeout_s=TIMEOUT_S, environ=shell.without_slurm())
 
 
@@ -147,7 +145,7 @@ def _answer(*command: str) -> str:
     return answer.out
 
 
-def _silent(answer: shell.Answer) -> UserError:
+def _silent(answer: shell.Completed) -> UserError:
     said = (answer.err or answer.out).strip().splitlines()
     return UserError(
         f"Slurm does not answer: {said[0] if said else f'exit code {answer.code}'}",

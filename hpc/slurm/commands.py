@@ -92,7 +92,13 @@ def any_node_down(nodes: Sequence[str]) -> bool:
 
 
 def requeue(job_id: str) -> Refusal | None:
-    return _order("scontrol", "requeue", job_id)
+    """Send a job back to the queue.
+
+    Slurm then terminates what runs in the job, its own scontrol too: one that was killed was not refused.
+    """
+    answer = _ask("scontrol", "requeue", job_id)
+    is_terminated = answer.code < 0
+    return None if is_terminated else _refusal(answer, "scontrol")
 
 
 def start_now(job_id: str) -> Refusal | None:
@@ -116,9 +122,12 @@ def submit_after(job_id: str, script: Path, root: Path) -> str | Refusal:
 
 
 def _order(*command: str) -> Refusal | None:
-    answer = _ask(*command)
-    return None if answer.is_ok else Refusal(answer.err.strip() or f"{command[0]} ended with {answer.code}")
+    return _refusal(_ask(*command), command[0])
 
 
-def _ask(*command: str) -> shell.Answer:
+def _refusal(answer: shell.Completed, program: str) -> Refusal | None:
+    return None if answer.is_ok else Refusal(answer.err.strip() or f"{program} ended with {answer.code}")
+
+
+def _ask(*command: str) -> shell.Completed:
     return shell.run(command, timeout_s=TIMEOUT_S, environ=shell.without_slurm())

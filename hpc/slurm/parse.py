@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from itertools import zip_longest
 
-SINFO_FORMAT = "%P|%a|%l|%c|%m|%G|%D|%T|%N|%f"
-SQUEUE_FORMAT = "%i|%T|%P|%r|%M|%L|%l|%V|%S|%e|%D|%N|%j"
+SINFO_FORMAT = "%P|%c|%m|%G|%D|%T"
+SQUEUE_FORMAT = "%i|%T|%r|%V|%j"
 """The name comes last because it alone may hold a bar."""
 
 UNLIMITED = ("UNLIMITED", "INFINITE", "-1")
@@ -48,34 +48,21 @@ class NodeGroup:
     """Nodes of one partition that look alike: one line of sinfo. CPUs, memory and GPUs are per node."""
 
     partition: str
-    is_default: bool
-    is_up: bool
-    limit_s: float
     num_cpus: int
     memory_mb: int
     gpus: tuple[Gpus, ...]
     num_nodes: int
     state: str
-    nodes: str
-    features: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class QueuedJob:
-    """One line of squeue. ``time_left_s`` is infinite without a limit, None where Slurm does not know it."""
+    """One line of squeue."""
 
     job_id: str
     state: str
-    partition: str
     reason: str
-    time_used_s: float
-    time_left_s: float | None
-    limit_s: float | None
     submit_time: float | None
-    start_time: float | None
-    end_time: float | None
-    num_nodes: int
-    nodes: str
     name: str
 
 
@@ -84,20 +71,11 @@ class JobFacts:
     """What ``scontrol show job`` says; ``fields`` keeps all of it as text."""
 
     job_id: str
-    name: str
     state: str
     reason: str
-    partition: str
     num_restarts: int
     may_requeue: bool
-    exit_code: int
-    exit_signal: int
-    limit_s: float | None
-    submit_time: float | None
-    start_time: float | None
     end_time: float | None
-    nodes: str
-    work_dir: str
     fields: Mapping[str, str]
 
 
@@ -110,7 +88,6 @@ class PartitionFacts:
     is_up: bool
     max_limit_s: float
     max_nodes: float
-    fields: Mapping[str, str]
 
 
 def parse_limit(text: str) -> float:
@@ -133,11 +110,6 @@ def parse_limit(text: str) -> float:
         return hours * 3600 + minutes * 60 + seconds
     minutes, seconds, _ = _padded(parts)
     return minutes * 60 + seconds
-
-
-def limit_min(seconds: float) -> int:
-    """Return the whole minutes that Slurm makes of a limit: it rounds up."""
-    return math.ceil(seconds / 60)
 
 
 def parse_time(text: str) -> float | None:
@@ -206,61 +178,30 @@ def _lines(text: str) -> list[str]:
 
 
 def _node_group(line: str) -> NodeGroup:
-    partition, available, limit, cpus, memory, gres, count, state, nodes, features = line.split("|", 9)
+    partition, cpus, memory, gres, count, state = line.split("|")
     return NodeGroup(
         partition=partition.rstrip("*"),
-        is_default=partition.endswith("*"),
-        is_up=available == "up",
-        limit_s=_limit_or_none(limit) or math.inf,
         num_cpus=_whole(cpus),
         memory_mb=_whole(memory),
         gpus=parse_gpus(gres),
         num_nodes=_whole(count),
         state=state,
-        nodes=nodes,
-        features=() if features in _NOTHING else tuple(features.split(",")),
     )
 
 
 def _queued_job(line: str) -> QueuedJob:
-    job_id, state, partition, reason, used, left, limit, submit, start, end, count, nodes, name = line.split(
-        "|", 12
-    )
-    return QueuedJob(
-        job_id=job_id,
-        state=state,
-        partition=partition,
-        reason=reason,
-        time_used_s=_limit_or_none(used) or 0.0,
-        time_left_s=_limit_or_none(left),
-        limit_s=_limit_or_none(limit),
-        submit_time=parse_time(submit),
-        start_time=parse_time(start),
-        end_time=parse_time(end),
-        num_nodes=_whole(count),
-        nodes=nodes,
-        name=name,
-    )
+    job_id, state, reason, submit, name = line.split("|", 4)
+    return QueuedJob(job_id, state, reason, submit_time=parse_time(submit), name=name)
 
 
 def _job_facts(fields: Mapping[str, str]) -> JobFacts:
-    code, _, signal = fields.get("ExitCode", "0:0").partition(":")
     return JobFacts(
         job_id=fields["JobId"],
-        name=fields.get("JobName", ""),
         state=fields["JobState"],
         reason=fields.get("Reason", "None"),
-        partition=fields.get("Partition", ""),
         num_restarts=int(fields.get("Restarts", "0")),
         may_requeue=fields.get("Requeue") == "1",
-        exit_code=int(code),
-        exit_signal=int(signal or 0),
-        limit_s=_limit_or_none(fields.get("TimeLimit", "")),
-        submit_time=parse_time(fields.get("SubmitTime", "")),
-        start_time=parse_time(fields.get("StartTime", "")),
         end_time=parse_time(fields.get("EndTime", "")),
-        nodes=fields.get("NodeList", ""),
-        work_dir=fields.get("WorkDir", ""),
         fields=fields,
     )
 
@@ -273,7 +214,6 @@ def _one_partition(fields: Mapping[str, str]) -> PartitionFacts:
         is_up=fields.get("State", "UP") == "UP",
         max_limit_s=_limit_or_none(fields.get("MaxTime", "")) or math.inf,
         max_nodes=math.inf if max_nodes in UNLIMITED else _whole(max_nodes),
-        fields=fields,
     )
 
 

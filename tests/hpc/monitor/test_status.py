@@ -40,14 +40,9 @@ PROGRESS: Row = {
     "time": NOW - 2,
 }
 
-# As squeue prints it: id|state|partition|reason|used|left|limit|submit|start|end|nodes|list|name
-RUNNING = (
-    "7|RUNNING|long|None|1:30|6-23:58:30|7-00:00:00|2026-11-21T02:00:00|2026-11-21T02:00:10|"
-    "2026-11-28T02:00:10|1|a100-1|hpc"
-)
-HELD = (
-    "7|PENDING|long|BeginTime|0:00|7-00:00:00|7-00:00:00|2026-11-21T02:00:00|2026-11-21T02:03:10|N/A|1||hpc"
-)
+# As squeue prints it: id|state|reason|submit|name
+RUNNING = "7|RUNNING|None|2026-11-21T02:00:00|hpc"
+HELD = "7|PENDING|BeginTime|2026-11-21T02:00:00|hpc"
 PRIORITY = HELD.replace("BeginTime", "Priority")
 OUT_OF_MEMORY = RUNNING.replace("RUNNING", "OUT_OF_MEMORY")
 

@@ -129,14 +129,13 @@ def test_shares_per_gpu_add_up_per_node(workspace: Path) -> None:
     resources = resolve(workspace, overrides=["resources.gpus=4", "resources.nodes=2"]).resources
 
     assert (resources.num_tasks, resources.num_cpus_per_node, resources.memory_gb_per_node) == (8, 128, 256)
-    assert resources.limit_min == 7 * 24 * 60
+    assert resources.limit_s == 7 * 24 * 3600
 
 
-def test_no_limit_has_no_minutes(workspace: Path) -> None:
+def test_a_run_may_have_no_limit(workspace: Path) -> None:
     resources = resolve(workspace, overrides=["resources.limit=UNLIMITED"]).resources
 
     assert math.isinf(resources.limit_s)
-    assert resources.limit_min is None
 
 
 def test_the_base_states_every_key_that_this_package_reads(workspace: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -60,10 +61,11 @@ def test_a_fresh_run_of_the_same_plan_has_a_number(workspace: Path) -> None:
     assert plan.ordinal_of("big-3-0123abcd") == 1
 
 
-def test_the_recipe_makes_the_plan_again(workspace: Path) -> None:
+def test_the_arguments_in_the_script_make_the_plan_again(workspace: Path) -> None:
     made = build(workspace, "training.lr=1e-4", preset="small", cluster="devcluster", data_dir="my bars")
 
-    words = list(made.recipe)
+    command = made.script.partition("-m hpc attempt ")[2].partition(" -- ")[0]
+    words = shlex.split(command.replace("\\\n", " "))
     options = dict(zip(words[0:8:2], words[1:8:2], strict=True))
     again = plan.build(
         workspace,

@@ -160,6 +160,16 @@ def test_a_job_id_that_a_new_cluster_gives_again_is_a_new_submit() -> None:
     assert not past.is_over
 
 
+def test_only_a_persons_submit_takes_a_cancellation_back() -> None:
+    submit = {"kind": "submitted", "job_id": "8", "executor": "slurm", "time": 3.0}
+
+    successor = history((0, 4), rows=({"kind": "cancelled"}, {**submit, "successor_of": "7"}))
+    by_person = history((0, 4), rows=({"kind": "cancelled"}, submit))
+
+    assert successor.is_cancelled
+    assert not by_person.is_cancelled
+
+
 def test_what_slurm_says_of_a_dead_job_does_not_replace_what_the_attempt_said_itself() -> None:
     ended = {"kind": "attempt_ended", "attempt": 1, "cause": "deadline", "decision": "continue", "time": 2.0}
     late = {"kind": "vanished", "attempt": 1, "cause": "Slurm: COMPLETED", "decision": "stop", "time": 3.0}

@@ -1,15 +1,21 @@
 """One attempt at a time writes into a run directory."""
 
+import contextlib
 import os
+import shutil
 import subprocess
 import sys
-from dataclasses import replace
+import threading
+from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
+from hpc.base import records
 from hpc.base.errors import UserError
 from hpc.run import lease
+from hpc.run.lease import Lease
 
 
 def nobody_to_ask(_job_id: str) -> None:
@@ -66,9 +72,10 @@ def test_a_dead_process_on_this_machine_is_no_holder(path: Path) -> None:
 def test_the_schedulers_word_counts_more_than_the_process(path: Path) -> None:
     lease.take(path, lease.new(attempt=1, job_id="7"), is_running=nobody_to_ask)
 
-    lease.take(path, lease.new(attempt=2, job_id="8"), is_running=lambda _: False)
+    successor = lease.new(attempt=2, job_id="8")
+    lease.take(path, successor, is_running=lambda _: False)
 
-    assert not lease.is_held(path, "somebody else")
+    assert lease.is_held(path, successor.token)
 
 
 @pytest.mark.parametrize(("age_s", "is_alive"), [(5, True), (3600, False)])
@@ -111,3 +118,73 @@ def test_another_process_that_was_given_the_holders_id_is_not_the_holder(path: P
     lease.take(path, earlier, is_running=nobody_to_ask)
 
     assert not lease.is_alive(path, earlier, nobody_to_ask)
+
+
+def test_of_two_jobs_that_start_at_once_one_takes_the_run(path: Path) -> None:
+    first, second = lease.new(attempt=2, job_id="8"), lease.new(attempt=2, job_id="9")
+    lease.take(path, lease.new(attempt=1, job_id="7"), is_running=nobody_to_ask)
+    taken: list[Lease] = []
+
+    def take(mine: Lease, is_running: Callable[[str], bool | None]) -> None:
+        with contextlib.suppress(UserError):
+            lease.take(path, mine, is_running=is_running)
+            taken.append(mine)
+
+    def only_job_7_has_ended(job_id: str) -> bool:
+        return job_id != "7"
+
+    rival = threading.Thread(target=take, args=(second, only_job_7_has_ended))
+
+    def while_the_other_starts(job_id: str) -> bool:
+        rival.start()
+        rival.join(timeout=0.5)  # without a lock the other is through by then; with one it has to wait
+        return only_job_7_has_ended(job_id)
+
+    take(first, while_the_other_starts)
+    rival.join()
+
+    assert taken == [first]
+    assert lease.read(path) == first
+
+
+def test_slurm_is_asked_only_about_its_own_jobs(path: Path) -> None:
+    local = lease.new(attempt=1, job_id="4711", executor="local")
+    lease.take(path, local, is_running=nobody_to_ask)
+
+    with pytest.raises(UserError, match=r"job 4711 on .* is at work"):
+        lease.take(path, lease.new(attempt=2, job_id="8", executor="slurm"), is_running=lambda _: False)
+
+
+def test_a_local_job_is_not_the_job_of_slurm_that_has_its_number(path: Path) -> None:
+    lease.take(path, lease.new(attempt=1, job_id="4711", executor="slurm"), is_running=nobody_to_ask)
+
+    with pytest.raises(UserError, match=r"job 4711 on .* is at work"):
+        lease.take(path, lease.new(attempt=2, job_id="4711", executor="local"), is_running=nobody_to_ask)
+
+
+def test_a_lease_of_an_older_version_is_read_and_slurm_is_asked_about_it(path: Path) -> None:
+    row = asdict(lease.new(attempt=1, job_id="7"))
+    del row["executor"]
+    records.write_json(path, row)
+
+    successor = lease.new(attempt=2, job_id="8", executor="slurm")
+    lease.take(path, successor, is_running=lambda _: False)
+
+    assert lease.is_held(path, successor.token)
+
+
+def test_a_lease_that_is_released_while_it_is_looked_at_is_nobodys(path: Path) -> None:
+    far = replace(lease.new(attempt=1, job_id="7"), host="another-machine")
+
+    assert not lease.is_alive(path, far, nobody_to_ask)
+
+
+def test_a_release_does_not_bring_a_removed_run_back(path: Path) -> None:
+    mine = lease.new(attempt=1, job_id="7")
+    run = path.parent / "run"
+    lease.take(run / path.name, mine, is_running=nobody_to_ask)
+    shutil.rmtree(run)
+
+    lease.release(run / path.name, mine)
+
+    assert not run.exists()

@@ -105,6 +105,14 @@ def test_a_command_that_restarts_by_itself_without_progress_is_refused_until_a_p
     assert attempt(paths, by_person, ExitCode.FAILED, limits) is Decision.STOP
 
 
+def test_the_lease_tells_who_carries_the_job(paths: RunPaths) -> None:
+    with open_attempt(paths, Job(executor="local"), LIMITS):
+        holder = lease.read(paths.lease)
+
+    assert holder is not None
+    assert (holder.job_id, holder.executor) == ("7", "local")
+
+
 def test_ranks_find_attempt_lease_and_deadline_in_their_environment(paths: RunPaths) -> None:
     with open_attempt(paths, Job(deadline=1234.0), LIMITS) as opened:
         env = JobEnv.read(opened.environ)

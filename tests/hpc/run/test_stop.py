@@ -38,7 +38,7 @@ def agree(stop: Stop, step: int, *, evaluates: bool = False, save: bool = False)
 
 
 @pytest.mark.parametrize("number", STOP_SIGNALS)
-def test_a_signal_only_sets_a_wish_that_the_next_boundary_tells(number: signal.Signals) -> None:
+def test_a_signal_is_only_a_request_that_the_next_boundary_agrees_on(number: signal.Signals) -> None:
     stop = new_stop()
     stop.listen()
 
@@ -99,7 +99,7 @@ def test_ranks_talk_once_in_a_while_and_always_before_an_evaluation() -> None:
     assert talks == [1, 11, 21, 25, 35]
 
 
-def test_the_rank_that_wishes_takes_the_others_along() -> None:
+def test_the_rank_that_is_asked_takes_the_others_along() -> None:
     quiet, loud = new_stop(), new_stop()
     loud.listen()
     os.kill(os.getpid(), signal.SIGUSR2)
@@ -117,13 +117,13 @@ def test_a_save_that_is_due_is_agreed_without_stopping() -> None:
     assert agree(new_stop(), 1, save=True) == Agreement(stop=None, save=True)
 
 
-def test_only_a_wish_for_this_attempt_counts(tmp_path: Path) -> None:
-    wish = tmp_path / "stop.json"
-    stop = new_stop(request_file=wish, attempt=2)
+def test_only_a_request_to_this_attempt_counts(tmp_path: Path) -> None:
+    request = tmp_path / "stop.json"
+    stop = new_stop(request_file=request, attempt=2)
 
-    records.write_json(wish, {"attempt": 1})
+    records.write_json(request, {"attempt": 1})
     before = agree(stop, 1)
-    records.write_json(wish, {"attempt": 2})
+    records.write_json(request, {"attempt": 2})
 
     assert before == Agreement()
     assert agree(stop, 2).stop is StopCause.REQUEST

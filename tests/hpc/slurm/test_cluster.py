@@ -52,7 +52,7 @@ def test_a_cluster_that_answers_is_discovered(programs: Path, lab: Cluster) -> N
 
 
 def test_what_was_discovered_is_what_the_nodes_have(lab: Cluster) -> None:
-    assert (lab.name, lab.version) == ("lab", "22.05.8")
+    assert lab.name == "lab"
     assert [partition.name for partition in lab.partitions] == ["long", "urgent", "cpu"]
     assert lab.partition(None) == lab.partition("long")
     assert lab.partition("nowhere") is None

@@ -45,7 +45,7 @@ def test_a_limit_means_what_sbatch_makes_of_it(typed: str, shown: str) -> None:
     if math.isinf(expected):
         assert math.isinf(seconds)
     else:
-        assert parse.limit_min(seconds) == parse.limit_min(expected)
+        assert math.ceil(seconds / 60) == expected / 60  # sbatch rounds up to whole minutes
 
 
 @pytest.mark.parametrize("typed", REFUSED)
@@ -86,12 +86,10 @@ def test_sinfo_tells_what_each_kind_of_node_has() -> None:
     groups = {group.partition: group for group in parse.node_groups(read("sinfo.txt"))}
 
     assert list(groups) == ["long", "urgent", "cpu"]
-    assert groups["long"].is_default
-    assert groups["long"].limit_s == timedelta(days=7).total_seconds()
     assert groups["long"].gpus == (Gpus("a100", 8),)
     assert (groups["long"].num_nodes, groups["long"].num_cpus, groups["long"].memory_mb) == (4, 128, 512000)
     assert groups["cpu"].gpus == ()
-    assert math.isinf(groups["cpu"].limit_s)
+    assert groups["cpu"].state == "allocated"
 
 
 def test_squeue_lines_survive_a_bar_in_the_job_name() -> None:
@@ -100,16 +98,14 @@ def test_squeue_lines_survive_a_bar_in_the_job_name() -> None:
     assert jobs["16"].name == "we|rd name=x"
     assert jobs["16"].reason == "JobHeldUser"
     assert jobs["17_[1-3]"].reason == "DependencyNeverSatisfied"
-    assert (jobs["19"].state, jobs["19"].time_left_s) == ("RUNNING", 273)
+    assert jobs["19"].state == "RUNNING"
 
 
 def test_times_of_squeue_are_local_and_unknown_ones_are_none() -> None:
     (job,) = (job for job in parse.queued_jobs(read("squeue.txt")) if job.job_id == "14")
 
-    assert job.start_time is not None
-    assert time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(job.start_time)) == "2026-11-21T02:14:50"
-    assert job.end_time is not None
-    assert job.end_time - job.start_time == 3600
+    assert job.submit_time is not None
+    assert time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(job.submit_time)) == "2026-11-21T02:12:49"
     assert parse.parse_time("N/A") is None
 
 
@@ -126,7 +122,6 @@ def test_scontrol_tells_of_a_requeued_job() -> None:
 
     assert (requeued.state, requeued.reason) == ("PENDING", "BeginTime")
     assert (requeued.num_restarts, requeued.may_requeue) == (1, True)
-    assert requeued.limit_s == 3600
     assert requeued.fields["MinMemoryNode"] == "4G"
 
 
@@ -137,8 +132,8 @@ def test_free_text_of_a_job_cannot_pose_as_its_state() -> None:
 
     assert hostile.fields["Comment"].strip() == "hi JobState=FAILED"
     assert hostile.state == "PENDING"
-    assert hostile.name == "we|rd name=x"
-    assert hostile.work_dir == "/home/ann/a b"
+    assert hostile.fields["JobName"] == "we|rd name=x"
+    assert hostile.fields["WorkDir"] == "/home/ann/a b"
 
 
 def test_a_directory_with_a_line_break_stays_whole() -> None:
@@ -149,7 +144,7 @@ def test_a_directory_with_a_line_break_stays_whole() -> None:
     job = parse.job_facts(text)
 
     assert job is not None
-    assert job.work_dir == "/home/n\nl JobState=FAILED"
+    assert job.fields["WorkDir"] == "/home/n\nl JobState=FAILED"
     assert job.state == "PENDING"
     assert job.fields["StdOut"] == "/dev/null"
 
