@@ -11,27 +11,29 @@ from hpc.base.errors import UserError
 from hpc.run.attempt import Attempt
 from stockpred.library import checkpoints
 from stockpred.library.checkpoints import EpochCheckpoint, History
+from stockpred.library.loaders import Epochs
 from stockpred.library.optimizer import SuppliedOptimizer
 
 
 class EpochEnd:
     """Called on every rank when an epoch is over; what it remembers is part of each checkpoint.
 
-    ``attempt`` has the folder where ``checkpoint_epoch_N.pt`` go; None on ranks that write none.
+    So is what decides the order of ``training``, the epochs of the train loader. ``attempt`` has the folder
+    where ``checkpoint_epoch_N.pt`` go; None on ranks that write none.
     """
 
     def __init__(
         self,
         history: History,
         *,
-        num_batches: int,
+        training: Epochs,
         steps_per_epoch: int,
         attempt: Attempt | None,
         every: int,
         keep: int,
     ) -> None:
         self.history = {name: list(values) for name, values in history.items()}
-        self.num_batches, self.steps_per_epoch = num_batches, steps_per_epoch
+        self.training, self.steps_per_epoch = training, steps_per_epoch
         self.attempt, self.every, self.keep = attempt, every, keep
 
     def __call__(
@@ -48,17 +50,22 @@ class EpochEnd:
             checkpoints.save(self.attempt.paths.root, self._content(epoch, model, optimizer), keep=self.keep)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"history": self.history, "num_batches": self.num_batches}
+        return {
+            "history": self.history,
+            "num_batches": self.training.num_batches,
+            "training": self.training.state_dict(),
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take the history up; raise UserError where an epoch had another number of batches."""
-        if state["num_batches"] != self.num_batches:
+        """Take the history and the order up; raise UserError where an epoch had another number of batches."""
+        before, now = state["num_batches"], self.training.num_batches
+        if before != now:
             raise UserError(
-                f"the epochs of this training have {state['num_batches']} batches, now the loader gives "
-                f"{self.num_batches}",
+                f"the epochs of this training have {before} batches, now the loader gives {now}",
                 where="train_loader",
                 fix="give the same data and batch_size, or another checkpoint_dir",
             )
+        self.training.load_state_dict(state.get("training", {}))
         self.history = {name: list(values) for name, values in state["history"].items()}
 
     def _content(self, epoch: int, model: nn.Module, optimizer: SuppliedOptimizer) -> EpochCheckpoint:

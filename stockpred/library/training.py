@@ -111,7 +111,7 @@ def _epoch_end(
     """Return what closes an epoch; without an attempt it writes no file."""
     return EpochEnd(
         supplied.start.history if supplied.start else {},
-        num_batches=stream.training.num_batches,
+        training=stream.training,
         steps_per_epoch=stream.steps_per_epoch,
         attempt=attempt,
         every=config.save_frequency,
