@@ -51,6 +51,8 @@ class SuppliedModel(Learner):
         self.metrics: Mapping[str, Direction] = dict.fromkeys(names, "min")
         self.losses: dict[int, Tensor] = {}
         """By part: the sum of its samples' losses since the last evaluation, and their number."""
+        self.kept_buffers: list[tuple[Tensor, Tensor]] = []
+        """In a step with batches that do not count: each buffer, and its content before them."""
 
     def make_optimizer(
         self, name: str, settings: TrainingConfig, precision: Precision, device: torch.device
@@ -64,10 +66,21 @@ class SuppliedModel(Learner):
     def updates(self, batch: Batch, networks: Networks, step: int) -> Iterator[tuple[str, Tensor]]:
         del step
         payload = _payload(batch)
+        if not payload.counts:
+            self._keep_buffers()
         loss = self._loss(networks.synced("model"), payload, "train_loader")
         if payload.counts:
             self._remember(payload, loss.detach())
         yield "model", loss * batch[LOSS_WEIGHT]
+
+    def after_step(self, step: int) -> None:
+        """Put back the buffers, such as running means, that batches which do not count have moved."""
+        del step
+        with torch.no_grad():
+            for buffer, content in self.kept_buffers:
+                if not torch.equal(buffer, content):
+                    buffer.copy_(content)
+        self.kept_buffers = []
 
     def evaluate(self, batch: Batch, networks: Networks) -> Evaluation:
         """Return a validation batch's loss, or at the end of an epoch the loss of its training."""
@@ -108,6 +121,11 @@ class SuppliedModel(Learner):
         # A part that a resume has brought, and that had no batch since, is still on the CPU.
         total, num_samples = torch.stack([self.losses[part].cpu() for part in sorted(self.losses)]).sum(0)
         return Evaluation({TRAIN_LOSS: (total, num_samples)})
+
+    def _keep_buffers(self) -> None:
+        """Remember the buffers as the batches that count have left them; they come before all others."""
+        if not self.kept_buffers:
+            self.kept_buffers = [(buffer, buffer.clone()) for buffer in self.networks["model"].buffers()]
 
     def _loss(self, model: nn.Module, payload: Payload, loader: str) -> Tensor:
         if self.criterion is None:

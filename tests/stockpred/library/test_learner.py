@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,11 +12,35 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from hpc.base.errors import UserError
-from stockpred import Trainer
+from stockpred import DistributedConfig, DistributedTrainer, Trainer
 from stockpred.library.batches import END_OF_EPOCH, LOSS_WEIGHT, PAYLOAD, Payload
 from stockpred.library.learner import SuppliedModel
 from stockpred.train.learner import Networks
+from tests.stockpred.library.compare import assert_identical
 from tests.stockpred.library.scripts import Line
+
+
+class Centered(nn.Module):
+    """Keeps a running mean of what it is given, and counts."""
+
+    mean: Tensor
+    count: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(4))
+        self.register_buffer("count", torch.zeros((), dtype=torch.int64))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        with torch.no_grad():
+            self.mean.lerp_(inputs.mean(0), 0.1)
+            self.count += 1
+        return inputs - self.mean
+
+
+def running_model() -> nn.Sequential:
+    torch.manual_seed(1)
+    return nn.Sequential(Centered(), nn.Linear(4, 1))
 
 
 def new_learner(model: nn.Module, epoch_end: Any = None) -> SuppliedModel:
@@ -22,6 +48,52 @@ def new_learner(model: nn.Module, epoch_end: Any = None) -> SuppliedModel:
     learner = SuppliedModel(model, nn.MSELoss(), unused, epoch_end, first_step=0, is_validated=False)
     learner.optimizer = unused
     return learner
+
+
+def train(model: nn.Module, batches: Any, num_epochs: int, **settings: Any) -> None:
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    trainer = DistributedTrainer(model, DistributedConfig(backend="gloo", **settings))
+    trainer.train(batches, optimizer, nn.MSELoss(), num_epochs)
+
+
+def test_a_batch_that_fills_up_the_last_step_moves_no_running_mean() -> None:
+    """Five batches, four to a step: the last three parts of the second step have none."""
+    ours, theirs = running_model(), running_model()
+    train(ours, DataLoader(Line(), 10), 2, use_distributed=False, gradient_accumulation_steps=4)
+    optimizer = torch.optim.SGD(theirs.parameters(), lr=0.01)
+    batches = list(DataLoader(Line(), 10))
+    for step in 2 * [batches[:4], batches[4:]]:
+        for inputs, targets in step:
+            (nn.functional.mse_loss(theirs(inputs), targets) / len(step)).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    assert_identical(ours.state_dict(), theirs.state_dict())
+
+
+def test_batch_normalization_does_not_see_what_fills_up_a_step() -> None:
+    torch.manual_seed(1)
+    model = nn.Sequential(nn.BatchNorm1d(4), nn.Linear(4, 1))
+    learner, networks = new_learner(model), Networks({"model": model}, {"model": model})
+    payload = Payload.of((Line().inputs, Line().targets))
+
+    def update(*, counts: bool) -> None:
+        batch: Any = {PAYLOAD: replace(payload, counts=counts), LOSS_WEIGHT: torch.tensor(float(counts))}
+        for _, loss in learner.updates(batch, networks, 0):
+            loss.backward()  # type: ignore[no-untyped-call]
+
+    update(counts=True)
+    expected = copy.deepcopy(model.state_dict())
+    update(counts=False)
+    update(counts=False)
+    learner.after_step(0)
+    assert_identical(model.state_dict(), expected)
+
+
+def test_ranks_without_a_batch_agree_on_the_running_means() -> None:
+    """With one batch the second of two ranks only fills up, from its warm-up on."""
+    model = running_model()
+    train(model, DataLoader(Line(), 50), 3, gpus_per_node=2)
+    assert int(model.get_buffer("0.count")) == 3
 
 
 @pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16])
