@@ -7,15 +7,19 @@ from typing import Any
 
 from hpc.base.errors import UserError
 from stockpred.library.checkpoints import History
+from stockpred.library.loaders import Epochs
 from stockpred.library.optimizer import SuppliedOptimizer
 
 
 class EpochEnd:
-    """Called on every rank when an epoch is over; what it remembers is part of each checkpoint."""
+    """Called on every rank when an epoch is over; what it remembers is part of each checkpoint.
 
-    def __init__(self, history: History, *, num_batches: int, steps_per_epoch: int) -> None:
+    So is what decides the order of ``training``, the epochs of the train loader.
+    """
+
+    def __init__(self, history: History, *, training: Epochs, steps_per_epoch: int) -> None:
         self.history = {name: list(values) for name, values in history.items()}
-        self.num_batches, self.steps_per_epoch = num_batches, steps_per_epoch
+        self.training, self.steps_per_epoch = training, steps_per_epoch
 
     def __call__(self, step: int, metrics: Mapping[str, float], optimizer: SuppliedOptimizer) -> None:
         """Close the epoch that ended with ``step`` finished steps."""
@@ -26,15 +30,20 @@ class EpochEnd:
         optimizer.end_epoch(metrics.get("val_loss", metrics["train_loss"]))
 
     def state_dict(self) -> dict[str, Any]:
-        return {"history": self.history, "num_batches": self.num_batches}
+        return {
+            "history": self.history,
+            "num_batches": self.training.num_batches,
+            "training": self.training.state_dict(),
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take the history up; raise UserError where an epoch had another number of batches."""
-        if state["num_batches"] != self.num_batches:
+        """Take the history and the order up; raise UserError where an epoch had another number of batches."""
+        before, now = state["num_batches"], self.training.num_batches
+        if before != now:
             raise UserError(
-                f"the epochs of this training have {state['num_batches']} batches, now the loader gives "
-                f"{self.num_batches}",
+                f"the epochs of this training have {before} batches, now the loader gives {now}",
                 where="train_loader",
                 fix="give the same data and batch_size, or another checkpoint_dir",
             )
+        self.training.load_state_dict(state.get("training", {}))
         self.history = {name: list(values) for name, values in state["history"].items()}

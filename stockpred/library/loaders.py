@@ -6,26 +6,28 @@ ranks see in one step what one process with batches twice as large sees.
 
 A ``DataLoader`` over a dataset with an index is rebuilt around the indices of each epoch, so that a resumed
 epoch begins in its middle without loading what was before; so does a list of batches. Anything else that can
-be iterated over again is read from its beginning, and what was trained on before is passed over.
+be iterated over again, also a ``DataLoader`` of a class with an ``__iter__`` of its own, is read from its
+beginning, and what was trained on before is passed over.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence, Sized
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from dataclasses import dataclass
+from typing import Any, TypeGuard
 
 import torch
-from torch.utils.data import BatchSampler, DataLoader, Dataset, DistributedSampler, IterableDataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_info
 
 from hpc.base.errors import UserError
 from stockpred.library.batches import Payload
-from stockpred.library.seeds import seed_all, seeded
+from stockpred.library.orders import Indices, Order
+from stockpred.library.seeds import OwnNumbers, seed_all, seeded
+from stockpred.library.sources import Sources
 from stockpred.train.cadence import random_key
 
 Loader = Iterable[Any]
-Indices = Any
-"""What a batch is made of: a list of indices, or one where the dataset itself gives batches."""
 
 
 class Epochs(ABC):
@@ -41,13 +43,21 @@ class Epochs(ABC):
     def sizes(self, epoch: int, positions: Sequence[int]) -> list[int] | None:
         """Return how many samples the batches at ``positions`` have; None where that is unknown."""
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return plain values that decide what the epochs hold, beside seed and epoch."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take up what ``state_dict`` returned, in this process or another."""
+        del state
+
 
 def epochs_of(loader: Loader, *, seed: int, name: str) -> Epochs:
     """Return the epochs of a loader; ``name`` is what the person calls it. Raises UserError for no loader."""
-    if isinstance(loader, DataLoader) and not isinstance(loader.dataset, IterableDataset):
-        epochs: Epochs = IndexedEpochs(loader, seed)
+    if _has_indices(loader):
+        epochs: Epochs = IndexedEpochs(loader, seed, name)
     elif isinstance(loader, Sequence):
-        epochs = ListedEpochs(loader)
+        epochs = ListedEpochs(loader, seed)
     else:
         epochs = IteratedEpochs(loader, seed, name)
     if epochs.num_batches == 0:
@@ -56,6 +66,15 @@ def epochs_of(loader: Loader, *, seed: int, name: str) -> Epochs:
             fix="give it samples; with drop_last=True it needs batch_size of them at least",
         )
     return epochs
+
+
+def _has_indices(loader: Loader) -> TypeGuard[DataLoader[Any]]:
+    """Say whether a loader gives nothing but its dataset's samples in its sampler's order."""
+    return (
+        isinstance(loader, DataLoader)
+        and type(loader).__iter__ is DataLoader.__iter__
+        and not isinstance(loader.dataset, IterableDataset)
+    )
 
 
 class Keyed(Dataset[Any]):
@@ -94,13 +113,26 @@ class Positions:
         return len(self.items)
 
 
+@dataclass(frozen=True)
+class WorkerStart:
+    """What a worker of a rebuilt loader does first: it shows the person their own dataset."""
+
+    own: Callable[[int], None] | None
+
+    def __call__(self, worker: int) -> None:
+        info: Any = get_worker_info()
+        object.__setattr__(info, "dataset", info.dataset.dataset)  # torch lets nobody set it in the usual way
+        if self.own is not None:
+            self.own(worker)
+
+
 class IndexedEpochs(Epochs):
     """A ``DataLoader`` over a dataset with an index; the order of an epoch follows from seed and epoch."""
 
-    def __init__(self, loader: DataLoader[Any], seed: int) -> None:
-        self.seed = seed
+    def __init__(self, loader: DataLoader[Any], seed: int, name: str) -> None:
+        self.seed, self.name = seed, name
         self.is_batched = loader.batch_sampler is not None
-        self.order = Order(loader, seed)
+        self.order = Order(loader, seed, name)
         self.num_batches = len(self.order.batches(0))
         self.positions = Positions()
         self.loader = _rebuilt(loader, self.positions)
@@ -108,7 +140,9 @@ class IndexedEpochs(Epochs):
     def read(self, epoch: int, positions: Sequence[int]) -> Iterator[Payload]:
         batches = self._batches(epoch)
         self.positions.items = [self._with_key(epoch, position, batches[position]) for position in positions]
-        return map(Payload, iter(self.loader))
+        if not self.is_batched:
+            return map(Payload.of, iter(self.loader))
+        return map(Payload, iter(self.loader), [len(batches[position]) for position in positions])
 
     def sizes(self, epoch: int, positions: Sequence[int]) -> list[int] | None:
         if not self.is_batched:
@@ -116,12 +150,18 @@ class IndexedEpochs(Epochs):
         batches = self._batches(epoch)
         return [len(batches[position]) for position in positions]
 
+    def state_dict(self) -> dict[str, Any]:
+        return self.order.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.order.load_state_dict(state)
+
     def _batches(self, epoch: int) -> list[Indices]:
         batches = self.order.batches(epoch)
         if len(batches) != self.num_batches:
             raise UserError(
                 f"epoch {epoch + 1} has {len(batches)} batches, the first had {self.num_batches}",
-                where="train_loader",
+                where=self.name,
                 fix="let its sampler give equally many in every epoch",
             )
         return batches
@@ -133,70 +173,33 @@ class IndexedEpochs(Epochs):
         return [(None if place else key, index) for place, index in enumerate(indices)]
 
 
-class Order:
-    """Which indices make up the batches of an epoch.
-
-    A generator that the person gave to the loader is drawn from as the loader itself would: the order is that
-    of a plain loop over it. Without one, the order follows from seed and epoch.
-    """
-
-    def __init__(self, loader: DataLoader[Any], seed: int) -> None:
-        self.seed = seed
-        self.sampler: Any = _whole_sampler(loader)
-        self.loader_generator = loader.generator
-        self.generator = loader.generator or _generator_of(self.sampler)
-        self.begin = self.generator.get_state() if self.generator is not None else None
-        self.epoch = -1
-        self.current: list[Indices] = []
-
-    def batches(self, epoch: int) -> list[Indices]:
-        if epoch == self.epoch:
-            return self.current
-        if self.generator is None:
-            self.current = self._drawn(epoch)
-        else:
-            self._replay(self.generator, epoch)
-        self.epoch = epoch
-        return self.current
-
-    def _drawn(self, epoch: int) -> list[Indices]:
-        for sampler in (self.sampler, getattr(self.sampler, "sampler", None)):
-            set_epoch = getattr(sampler, "set_epoch", None)
-            if set_epoch is not None:
-                set_epoch(epoch)
-        with seeded(random_key(self.seed, "order", epoch)):
-            return list(self.sampler)
-
-    def _replay(self, generator: torch.Generator, epoch: int) -> None:
-        """Draw every epoch since the last one known, as the person's own loop would have."""
-        if epoch < self.epoch:
-            assert self.begin is not None
-            generator.set_state(self.begin)
-            self.epoch = -1
-        for between in range(self.epoch + 1, epoch + 1):
-            if self.loader_generator is not None:
-                # DataLoader draws a seed for its workers first, whether or not it has any.
-                torch.empty((), dtype=torch.int64).random_(generator=generator)
-            self.current = self._drawn(between)
-
-
 class ListedEpochs(Epochs):
-    """A list of batches, the same in every epoch."""
+    """A list of batches, the same in every epoch; one that makes them when asked may draw random numbers."""
 
-    def __init__(self, batches: Sequence[Any]) -> None:
+    def __init__(self, batches: Sequence[Any], seed: int) -> None:
         self.batches = batches
+        self.seed = seed
         self.num_batches = len(batches)
 
     def read(self, epoch: int, positions: Sequence[int]) -> Iterator[Payload]:
-        del epoch
-        return (Payload(self.batches[position]) for position in positions)
+        return (Payload.of(self._batch(epoch, position)) for position in positions)
 
     def sizes(self, epoch: int, positions: Sequence[int]) -> list[int] | None:
         return [payload.num_samples for payload in self.read(epoch, positions)]
 
+    def _batch(self, epoch: int, position: int) -> Any:
+        if isinstance(self.batches, list | tuple):
+            return self.batches[position]
+        with seeded(random_key(self.seed, "loader", epoch, position)):
+            return self.batches[position]
+
 
 class IteratedEpochs(Epochs):
-    """Anything that can be iterated over again and again; reading begins at the first batch each time."""
+    """Anything that can be iterated over again and again; reading begins at the first batch each time.
+
+    It draws from the global generators as if nobody else did, and from generators of its own as it would in a
+    plain loop, however many of its batches are passed over.
+    """
 
     def __init__(self, loader: Loader, seed: int, name: str) -> None:
         if isinstance(loader, Iterator) or not isinstance(loader, Iterable):
@@ -206,23 +209,60 @@ class IteratedEpochs(Epochs):
                 fix="give a DataLoader, a list of batches, or an object with __iter__",
             )
         self.loader = loader
-        self.seed = seed
-        self.num_batches = _length(loader)
+        self.seed, self.name = seed, name
+        self.sources = Sources(loader, name)
+        self.begins = {0: self.sources.states()}
+        """By epoch, how the loader's own generators begin it: the one being read, and the next when known."""
+        with self.sources.put_back(), seeded(random_key(seed, "loader", 0)):
+            self.num_batches = _length(loader)
 
     def read(self, epoch: int, positions: Sequence[int]) -> Iterator[Payload]:
-        seed_all(random_key(self.seed, "loader", epoch))
+        """Yield the batches at ``positions``, then read on: raise UserError unless the epoch ends in time."""
         wanted = iter(positions)
         position = next(wanted, None)
-        for index, content in enumerate(self.loader):
-            while index == position:
-                yield Payload(content)
+        num_read = 0
+        for content in self._contents(epoch):
+            while num_read == position:
+                yield Payload.of(content)
                 position = next(wanted, None)
-            if position is None:
-                return
+            num_read += 1
+            if num_read > self.num_batches:
+                raise self._wrong_length(epoch, "more than")
+        if num_read < self.num_batches:
+            raise self._wrong_length(epoch, f"{num_read} batches instead of")
 
     def sizes(self, epoch: int, positions: Sequence[int]) -> list[int] | None:
         del epoch, positions
         return None
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"begins": self.begins}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.begins = dict(state.get("begins", self.begins))
+
+    def _contents(self, epoch: int) -> Iterator[Any]:
+        begin = self.begins.get(epoch, self.sources.states())
+        self.begins = {epoch: begin}
+        self.sources.set(begin)
+        numbers = OwnNumbers(random_key(self.seed, "loader", epoch))
+        with numbers.in_turn():
+            contents = iter(self.loader)
+        end = object()
+        while True:
+            with numbers.in_turn():
+                content = next(contents, end)
+            if content is end:
+                break
+            yield content
+        self.begins[epoch + 1] = self.sources.states()
+
+    def _wrong_length(self, epoch: int, found: str) -> UserError:
+        return UserError(
+            f"epoch {epoch + 1} of the {type(self.loader).__name__} has {found} {self.num_batches} batches",
+            where=self.name,
+            fix="let it give len(loader) batches in every epoch; without a len the first epoch is counted",
+        )
 
 
 def _length(loader: Loader) -> int:
@@ -236,7 +276,10 @@ def _length(loader: Loader) -> int:
 
 
 def _rebuilt(loader: DataLoader[Any], positions: Positions) -> DataLoader[Any]:
-    """Return the same loader over given positions; whatever else the person chose stays."""
+    """Return the same loader over given positions; what else the person chose stays.
+
+    Except for ``in_order=False``: batches that come as they are ready could not be told apart on a resume.
+    """
     is_batched = loader.batch_sampler is not None
     order: dict[str, Any] = (
         {"batch_sampler": positions} if is_batched else {"sampler": positions, "batch_size": None}
@@ -248,37 +291,9 @@ def _rebuilt(loader: DataLoader[Any], positions: Positions) -> DataLoader[Any]:
         collate_fn=loader.collate_fn,
         pin_memory=loader.pin_memory,
         timeout=loader.timeout,
-        worker_init_fn=loader.worker_init_fn,
+        worker_init_fn=WorkerStart(loader.worker_init_fn),
         multiprocessing_context=loader.multiprocessing_context,
         generator=torch.Generator().manual_seed(0),  # else each iteration draws from the global generator
         prefetch_factor=loader.prefetch_factor,
         persistent_workers=loader.persistent_workers,
     )
-
-
-def _whole_sampler(loader: DataLoader[Any]) -> Any:
-    """Return what gives the batches of all ranks: a ``DistributedSampler`` would give one rank's share."""
-    own: Any = loader.sampler if loader.batch_sampler is None else loader.batch_sampler
-    sampler = own if loader.batch_sampler is None else getattr(own, "sampler", None)
-    if not hasattr(sampler, "num_replicas"):
-        return own
-    if type(sampler) is not DistributedSampler:
-        raise UserError(
-            f"the loader's {type(sampler).__name__} gives each rank a share of its own choice",
-            where="train_loader",
-            fix="give the loader of all samples, or torch's DistributedSampler: ranks share out the batches",
-        )
-    shuffle, seed = sampler.shuffle, sampler.seed
-    whole: Any = DistributedSampler(loader.dataset, num_replicas=1, rank=0, shuffle=shuffle, seed=seed)
-    if loader.batch_sampler is None:
-        return whole
-    assert loader.batch_size is not None
-    return BatchSampler(whole, loader.batch_size, loader.drop_last)
-
-
-def _generator_of(sampler: Any) -> torch.Generator | None:
-    for candidate in (sampler, getattr(sampler, "sampler", None)):
-        generator = getattr(candidate, "generator", None)
-        if isinstance(generator, torch.Generator):
-            return generator
-    return None

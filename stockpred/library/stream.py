@@ -13,7 +13,7 @@ from typing import cast
 
 import torch
 
-from stockpred.library.batches import Payload
+from stockpred.library.batches import END_OF_EPOCH, LOSS_WEIGHT, PAYLOAD, Payload
 from stockpred.library.loaders import Epochs
 from stockpred.train.learner import Batch
 
@@ -39,7 +39,8 @@ class LoaderStream:
     """A loader as the core's stream, and another for validation.
 
     Each batch is a dict: ``payload`` is what the loader gave, ``loss_weight`` the factor by which the mean
-    loss of this part counts in the mean over parts. Steps are read in rising order.
+    loss of this part counts in the mean over parts. Steps are read in rising order. A validation begins with
+    an item that is no batch but has the key ``end_of_epoch``.
     """
 
     def __init__(self, training: Epochs, validation: Epochs | None, share: Share) -> None:
@@ -62,16 +63,16 @@ class LoaderStream:
             self._read(step)
         weight = self._weight(step, part)
         payload = replace(self._payloads[part], part=part, counts=weight > 0.0)
-        return cast(Batch, {"payload": payload, "loss_weight": torch.tensor(weight)})
+        return cast(Batch, {PAYLOAD: payload, LOSS_WEIGHT: torch.tensor(weight)})
 
     def evaluation(self, part: int, num_parts: int, batch_size: int) -> Iterator[Batch]:
-        """Yield the end of the epoch, then every ``num_parts``-th batch of the validation loader."""
+        """Yield the mark of the epoch's end, then every ``num_parts``-th batch of the validation loader."""
         del batch_size
-        yield cast(Batch, {"payload": Payload(None)})
+        yield {END_OF_EPOCH: torch.tensor(True)}
         if self.validation is None:
             return
         for payload in self.validation.read(0, range(part, self.validation.num_batches, num_parts)):
-            yield cast(Batch, {"payload": payload})
+            yield cast(Batch, {PAYLOAD: payload})
 
     def _read(self, step: int) -> None:
         """Take this rank's batches of ``step``: the next ones of the epoch, or those after a jump."""
@@ -81,6 +82,8 @@ class LoaderStream:
             positions = [position for later in ahead for position in self._own_positions(later)]
             self._coming = self.training.read(epoch, positions)
         self._payloads = {part: next(self._coming) for part in self.share.own}
+        if within == self.steps_per_epoch - 1:
+            next(self._coming, None)  # there is none; the loader sees that it has been read to its end
         self._step = step
 
     def _own_positions(self, within: int) -> list[int]:

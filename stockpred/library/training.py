@@ -85,7 +85,7 @@ def _train(supplied: Supplied, config: DistributedConfig, group: Group, attempt:
     stream = _stream(supplied, config, share)
     epoch_end = EpochEnd(
         supplied.start.history if supplied.start else {},
-        num_batches=stream.training.num_batches,
+        training=stream.training,
         steps_per_epoch=stream.steps_per_epoch,
     )
     first_step = _first_step(supplied, stream)

@@ -14,28 +14,39 @@ Place = tuple[nn.Module, str]
 
 
 class RememberedBuffers:
-    """The buffers of networks as they are now; ``restore`` brings them back, and tells which had changed."""
+    """The buffers of networks as they are now; ``restore`` brings them back, and tells which had changed.
+
+    Contents are compared: batch norm moves its running means without a new ``_version``.
+    """
 
     def __init__(self, networks: Iterable[nn.Module]) -> None:
         modules = dict.fromkeys(module for network in networks for module in network.modules())
         self._before = [
-            ((module, name), buffer, _version(buffer), None if buffer is None else buffer.detach().clone())
+            ((module, name), buffer, None if buffer is None else buffer.detach().clone())
             for module in modules
             for name, buffer in module._buffers.items()
         ]
 
-    def restore(self) -> list[Place]:
-        """Put every buffer and its content back; return the places of those that were changed."""
-        changed = []
-        for (module, name), buffer, version, content in self._before:
-            is_altered = _version(buffer) != version
-            if is_altered or getattr(module, name) is not buffer:
-                changed.append((module, name))
-                setattr(module, name, buffer)
-            if is_altered and buffer is not None and content is not None:
-                with torch.no_grad():
-                    buffer.copy_(content)
-        return changed
+    @torch.no_grad()
+    def restore(self) -> list[bool]:
+        """Put every buffer and its content back; say of each whether it was changed."""
+        return [self._put_back(*remembered) for remembered in self._before]
+
+    def agree(self, changed: Sequence[bool], group: Group) -> list[Place]:
+        """Return the places that were changed on any rank. Collective."""
+        agreed = group.reduce_max([float(is_changed) for is_changed in changed]) if changed else []
+        return [place for (place, _, _), is_changed in zip(self._before, agreed, strict=True) if is_changed]
+
+    @staticmethod
+    def _put_back(place: Place, buffer: Tensor | None, content: Tensor | None) -> bool:
+        module, name = place
+        is_changed = getattr(module, name) is not buffer
+        if is_changed:
+            setattr(module, name, buffer)
+        if buffer is not None and content is not None and not torch.equal(buffer, content):
+            buffer.copy_(content)
+            is_changed = True
+        return is_changed
 
 
 def share(places: Sequence[Place], group: Group) -> None:
@@ -44,7 +55,3 @@ def share(places: Sequence[Place], group: Group) -> None:
         buffer: Tensor | None = getattr(module, name)
         if buffer is not None:
             group.broadcast(buffer.detach())
-
-
-def _version(buffer: Tensor | None) -> int:
-    return -1 if buffer is None else buffer._version

@@ -80,7 +80,7 @@ class Updater:
                 stack.enter_context(memory.set_aside())
             for _ in self._backwards(step, [copied(batch)], {}):
                 pass
-        self._changing_buffers |= dict.fromkeys(buffers.restore())
+        self._changing_buffers |= dict.fromkeys(buffers.agree(buffers.restore(), self.group))
         self.learner.load_state_dict(remembered)
 
     def forward_context(self) -> torch.autocast:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DataParallel
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, Sampler, TensorDataset
 
 from hpc.base.errors import UserError
 from stockpred import DistributedConfig, DistributedTrainer, MultiGPUWrapper, Trainer
@@ -199,6 +200,64 @@ def test_broken_off_after_a_loaded_epoch_the_same_call_goes_on(tmp_path: Path) -
     found = train(kept(tmp_path / "parts"), 4, load=start)
     found.pop("loaded")
     assert_identical(found, whole)
+
+
+class Shuffling(Sampler[int]):
+    """Has random numbers of its own, and is told no epoch."""
+
+    def __init__(self) -> None:
+        self.rng = np.random.default_rng(0)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.rng.permutation(len(self)).tolist())
+
+    def __len__(self) -> int:
+        return len(Line())
+
+
+def train_on(batches: Any, folder: Path, num_epochs: int, load: Path | None = None) -> Any:
+    model = new_model(dropout=0.2)
+    optimizer = OPTIMIZERS["adam"](model.parameters())
+    trainer = DistributedTrainer(model, kept(folder))
+    if load is not None:
+        trainer.load_checkpoint(load, optimizer)
+    history = trainer.train(batches, optimizer, nn.MSELoss(), num_epochs)
+    return {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "history": history}
+
+
+REMEMBERING: dict[str, Callable[[Any], DataLoader[Any]]] = {
+    "generator": lambda data: DataLoader(
+        data, BATCH_SIZE, shuffle=True, generator=torch.Generator().manual_seed(4)
+    ),
+    "sampler": lambda data: DataLoader(data, BATCH_SIZE, sampler=Shuffling()),
+}
+
+
+@pytest.mark.parametrize("make", REMEMBERING.values(), ids=REMEMBERING.keys())
+def test_one_loader_goes_on_in_one_process_also_when_it_was_read_meanwhile(
+    make: Callable[[Any], DataLoader[Any]], tmp_path: Path
+) -> None:
+    whole = train_on(make(Line()), tmp_path / "whole", 4)
+    batches = make(Line())
+    train_on(batches, tmp_path / "parts", 2)
+    list(batches)
+    assert_identical(train_on(batches, tmp_path / "parts", 4), whole)
+
+
+@pytest.mark.parametrize("make", REMEMBERING.values(), ids=REMEMBERING.keys())
+def test_a_loader_that_remembers_goes_on_in_a_late_epoch_after_a_break(
+    make: Callable[[Any], DataLoader[Any]], tmp_path: Path
+) -> None:
+    whole = train_on(make(Line()), tmp_path / "whole", 5)
+    with pytest.raises(Interrupted):
+        train_on(make(Breaking(4 * 50 - 5)), tmp_path / "parts", 5)
+    assert_identical(train_on(make(Line()), tmp_path / "parts", 5), whole)
+
+
+def test_one_loader_goes_on_from_a_loaded_epoch(tmp_path: Path) -> None:
+    batches = REMEMBERING["generator"](Line())
+    whole = train_on(batches, tmp_path, 4)
+    assert_identical(train_on(batches, tmp_path, 4, load=tmp_path / "checkpoint_epoch_2.pt"), whole)
 
 
 def test_scaled_rates_rise_to_their_multiple_and_the_schedulers_rate_stays() -> None:
