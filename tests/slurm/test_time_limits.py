@@ -23,7 +23,7 @@ PATIENT = ("--kill-wait", "30", "--slurmd-timeout", "120")
 # A minute would do on a quiet machine; on a loaded one the start of four ranks may take most of it.
 LIMIT = "resources.limit=2"
 # A run waits at these steps for its limit, and passes them in the attempts that follow.
-THREE_LIMITS, ONE_LIMIT, STOCKS_LIMIT = (60, 120, 180), (60,), (5,)
+THREE_LIMITS, ONE_LIMIT, STOCKS_LIMIT = (30, 60, 90), (30,), (5,)
 # One rank on each of two nodes: every attempt starts its ranks anew, and nothing here is about their number.
 TWO_RANKS = "resources.gpus=1"
 FOUR_STOCKS = ("--only", "AAPL,JNJ,XOM,^GSPC")

@@ -24,13 +24,13 @@ from tests.holds.control import PROJECT, PYTHONPATH
 from tests.processes import commands_in
 from tests.slurm.clusters import COMMAND_TIMEOUT_S, Cluster
 
-# Four ranks on two nodes; 260 windows make 4 steps a pass, so 64 passes are 260 steps.
+# Four ranks on two nodes; 260 windows make 4 steps a pass, so 16 passes are 65 steps (130 of two ranks).
 SETTINGS = (
     "data.synthetic.num_bars=400",
     "model.d_model=32",
     "model.num_layers=1",
     "training.batch_size=16",
-    "training.epochs=64",
+    "training.epochs=16",
     "training.patience=1000",
     "training.evaluations_per_epoch=0.5",
     "training.checkpoint_every_s=1000",
@@ -41,7 +41,7 @@ SETTINGS = (
 )
 
 STOCKS = (
-    *("per_stock", "--preset", "demo", "training.epochs=1000", "training.max_steps=200"),
+    *("per_stock", "--preset", "demo", "training.epochs=1000", "training.max_steps=60"),
     *("training.patience=1000", "training.checkpoint_every_s=1000"),
     *("resources.cpus_per_gpu=1", "resources.memory_gb_per_gpu=4"),
 )
