@@ -14,6 +14,11 @@ BIN := .venv/bin
 OPTIONS = $(if $(PRESET),--preset $(PRESET)) $(if $(DATA),--data "$(DATA)")
 ONLY = $(if $(STOCK),--only "$(STOCK)")
 
+# A mistyped variable would train something else without a word.
+KNOWN := CASE PRESET STOCK DATA SET CASES WAIT ARGS
+GIVEN := $(foreach name,$(.VARIABLES),$(if $(findstring command line,$(origin $(name))),$(name)))
+$(if $(filter-out $(KNOWN) BIN,$(GIVEN)),$(error there is no variable $(filter-out $(KNOWN) BIN,$(GIVEN)): use $(KNOWN)))
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-long check submit submit-all render dry-run status logs monitor cancel report summary cluster-up cluster-down cluster-status clean
 

@@ -130,7 +130,7 @@ def _submit(
     requests: Sequence[PlanRequest], *, local: bool, dry_run: bool, wait: bool, is_agreed: Callable[[], bool]
 ) -> None:
     from hpc.commands.follow import follow_launch
-    from hpc.commands.launch import launch
+    from hpc.commands.launch import launch, what_submit_would_do
     from hpc.monitor import tables
     from hpc.plan import program
     from hpc.plan.from_args import checked_plans
@@ -139,6 +139,7 @@ def _submit(
     plans = [one.plan for one in checked]
     if dry_run:
         tables.result("\n".join(plan.script for plan in plans))
+        tables.talk(what_submit_would_do(plans, locally=local))
         return
     launched = launch(checked, locally=local, is_agreed=is_agreed)
     if wait:

@@ -340,6 +340,15 @@ def test_bare_make_lists_every_target_and_the_documents_use_no_other() -> None:
     assert used <= listed
 
 
+def test_a_mistyped_variable_is_refused_before_anything_runs() -> None:
+    done = subprocess.run(
+        ["make", "submit", "CASE=crypto", "EPOCHS=2"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+
+    assert done.returncode == 2
+    assert "there is no variable EPOCHS: use CASE PRESET" in done.stderr
+
+
 LAUNCH = "slurm/launch_parallel.sh"
 
 

@@ -18,7 +18,9 @@ def suggestion(word: str, known: Iterable[str]) -> str:
     """Return a remedy for an unknown word: the nearest known one, or all of them."""
     names = sorted(known)
     guess = did_you_mean(word, names)
-    return f"did you mean {guess!r}?" if guess else f"use one of: {', '.join(names)}"
+    if guess:
+        return f"did you mean {guess!r}?"
+    return f"use one of: {', '.join(names)}" if names else "leave it out: nothing is known here"
 
 
 def parameters(number: int | None) -> str:

@@ -93,6 +93,16 @@ def _preview(checked: Sequence[CheckedPlan], place: Place) -> str:
     return f"on {place.name}{state}\n{table}{sum_line if place.cluster and len(plans) > 1 else ''}"
 
 
+def what_submit_would_do(plans: Sequence[AnyPlan], *, locally: bool) -> str:
+    """Say where a submit would take the plans, and as how many processes; for a dry run."""
+    where = "this machine, without Slurm" if locally or not slurm_is_here() else "Slurm, by this script"
+    ranks = ", ".join(
+        f"{plan.case}: {count(len(plan.runs), 'run')} of {count(plan.resources.num_tasks, 'rank')}"
+        for plan in plans
+    )
+    return f"nothing was submitted; a submit would train on {where} ({ranks})"
+
+
 def _gpu_hours(plan: AnyPlan) -> float:
     return len(plan.runs) * most_gpu_hours(plan.resources)
 

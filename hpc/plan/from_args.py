@@ -166,8 +166,10 @@ def _checked(root: Path, draft: _Draft, answer: CaseAnswer, packages: tuple[str,
 
 
 def _placed(finding: Finding, plan: Plan) -> Finding:
-    """Put the place that set a value where the program names the value's key."""
-    return replace(finding, where=plan.config.origin(finding.where or "") or finding.where)
+    """Put the place that set a value where the program names the value's key; a file stays as it is."""
+    where = finding.where or ""
+    is_key = where.partition(".")[0] in plan.config.tree
+    return replace(finding, where=plan.config.origin(where)) if is_key else finding
 
 
 def _array(root: Path, request: PlanRequest, base: Plan, values: Sequence[str]) -> array.ArrayPlan:

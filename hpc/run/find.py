@@ -84,7 +84,7 @@ def matching(root: Path, wanted: str | None, only: str | None = None) -> list[Ru
     found = [run for run in runs if wanted is None or _is_named(run, wanted)]
     if not found:
         cases = {run.paths.case for run in runs}
-        fix = f"{suggestion(wanted or '', cases)} `hpc status` lists all"
+        fix = f"{suggestion(wanted or '', cases)} (a case that was not submitted yet has no run)"
         raise UserError(f"no run is called {wanted!r}", fix=fix)
     return _members(found, split_names(only)) if only else found
 

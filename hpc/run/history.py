@@ -142,7 +142,9 @@ def _fold(history: History, row: Row) -> History:
             return _fold_submit(history, job_id, row)
         case {"kind": "attempt_started", "attempt": int(number), "job_id": str(job_id), "time": started}:
             attempt = AttemptRecord(number, job_id, tuple(row.get("nodes", ())), started)
-            return replace(_with_job(history, job_id), attempts=(*history.attempts, attempt))
+            # Only a person begins a finished run again: a library's training with more epochs.
+            begun = replace(_with_job(history, job_id), finished=False)
+            return replace(begun, attempts=(*history.attempts, attempt))
         case {"kind": "hold_lifted", "key": str(key)}:
             return replace(history, lifted_holds=(*history.lifted_holds, key))
         case {"kind": "cancelled"}:

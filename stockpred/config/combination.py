@@ -70,7 +70,7 @@ def unknown_names(learner: str, optimizers: Iterable[str], metric: str | None) -
         (
             f"training.optimizers.{name}",
             f"learner {learner} has no network {name!r}",
-            suggestion(name, networks),
+            suggestion(name, networks) if networks else f"write NETWORKS in stockpred/learners/{learner}.py",
         )
         for name in optimizers
         if name not in networks

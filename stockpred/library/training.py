@@ -112,7 +112,20 @@ def _train(supplied: Supplied, config: DistributedConfig, group: Group, attempt:
         raise SystemExit(int(ExitCode.CONTINUE_LATER))
     if group.is_main:
         forget_start(attempt)
+        attempt.record("finished")
+        _warn_of_more_epochs(epoch_end.history, supplied.num_epochs)
     return epoch_end.history
+
+
+def _warn_of_more_epochs(history: History, num_epochs: int) -> None:
+    trained = len(history.get("epoch", []))
+    if trained > num_epochs:
+        log.warning(
+            "checkpoint_dir holds a training of %d epochs: it is returned, not cut to %d; load_checkpoint "
+            "goes back to an epoch",
+            trained,
+            num_epochs,
+        )
 
 
 def _stream(supplied: Supplied, config: DistributedConfig, share: Share) -> LoaderStream:

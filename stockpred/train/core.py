@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 import math
 import time
 from collections.abc import Callable
@@ -37,6 +38,7 @@ from stockpred.train.updater import Updater
 from stockpred.train.validation import Selection, validate
 
 T = TypeVar("T")
+log = logging.getLogger("stockpred")
 
 
 class Outcome(StrEnum):
@@ -263,6 +265,7 @@ class Core:
         self.metrics.begin_after(first_step)
         self.progress.begin_after(first_step)
         if found.directory or found.skipped:
+            log.info("going on from the checkpoint of step %d", found.step)
             self.attempt.record("resumed", step=found.step, skipped=list(found.skipped))
         return found
 

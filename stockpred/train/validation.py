@@ -71,7 +71,8 @@ class Selection:
             raise UserError(
                 f"validation at step {step} gave no {self.metric!r}, by which the best weights are chosen",
                 where="training.selection.metric",
-                fix=f"choose one that it gave: {', '.join([*validation, LAST])}",
+                fix=f"choose one that it gave: {', '.join([*validation, LAST])}; "
+                "or correct METRICS in the learner's file",
             )
         return validation[self.metric]
 

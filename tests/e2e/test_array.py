@@ -225,6 +225,7 @@ def test_bars_that_are_missing_or_misshapen_are_refused_before_any_job(
     assert done.stderr.count("error:") == 1
     assert told in done.stderr
     assert "fix:" in done.stderr
+    assert not arrays or "error: bars/JNJ.npz: " in done.stderr
     assert not list(root.glob("runs/*/*"))
 
 

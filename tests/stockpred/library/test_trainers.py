@@ -16,6 +16,7 @@ from torch.nn.parallel import DataParallel
 from torch.utils.data import DataLoader, Sampler, TensorDataset
 
 from hpc.base.errors import UserError
+from hpc.run.history import Ledger
 from stockpred import DistributedConfig, DistributedTrainer, MultiGPUWrapper, Trainer
 from stockpred import launch_distributed_training as launch
 from tests.stockpred.library.compare import assert_identical
@@ -167,6 +168,22 @@ def test_more_epochs_go_on_from_the_last(tmp_path: Path) -> None:
     whole = train(kept(tmp_path / "whole"), 4)
     train(kept(tmp_path / "parts"), 2)
     assert_identical(train(kept(tmp_path / "parts"), 4), whole)
+
+
+def test_the_ledger_says_of_each_call_that_it_finished(tmp_path: Path) -> None:
+    train(kept(tmp_path), 1)
+    train(kept(tmp_path), 2)
+
+    history = Ledger(tmp_path / "events.jsonl").history()
+
+    assert history.finished
+    assert [attempt.cause for attempt in history.attempts] == ["finished", "finished"]
+
+
+def test_fewer_epochs_than_were_trained_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    train(kept(tmp_path), 2)
+    train(kept(tmp_path), 1)
+    assert "a training of 2 epochs: it is returned, not cut to 1" in caplog.text
 
 
 def test_an_epoch_checkpoint_is_plain_tensors_and_as_many_are_kept_as_asked_for(tmp_path: Path) -> None:

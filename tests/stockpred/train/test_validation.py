@@ -106,7 +106,9 @@ def test_a_choice_by_a_metric_that_validation_did_not_give_says_so() -> None:
     assert selection.value({"noise": 1.0, "draw": 2.0}, 3) == 2.0
     with pytest.raises(UserError, match="validation at step 3 gave no 'draw'") as caught:
         selection.value({"noise": 1.0}, 3)
-    assert caught.value.fix == "choose one that it gave: noise, last"
+    assert (
+        caught.value.fix == "choose one that it gave: noise, last; or correct METRICS in the learner's file"
+    )
 
 
 def test_a_network_in_evaluation_mode_as_a_whole_is_put_into_training() -> None:
