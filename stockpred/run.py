@@ -32,6 +32,7 @@ def run_job(run_dir: Path) -> ExitCode:
     attempt = Attempt.join(RunPaths(run_dir), env)
     attempt.stop.listen()
     logging.basicConfig(stream=sys.stdout, level=logging.INFO, format="%(asctime)s %(message)s", force=True)
+    logging.getLogger("matplotlib").setLevel(logging.WARNING)  # it tells of its cache of fonts
     try:
         return _run(env, attempt)
     except Exception as error:
