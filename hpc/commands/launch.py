@@ -32,7 +32,12 @@ class Place:
 
 
 def choose_place(*, locally: bool) -> Place:
-    return Place(None if locally or not slurm_is_here() else discover())
+    return Place(None if _stays_here(locally=locally) else discover())
+
+
+def _stays_here(*, locally: bool) -> bool:
+    """Say whether jobs are processes of this machine; raise UserError for a Slurm that does not answer."""
+    return locally or not slurm_is_here()
 
 
 def launch(
@@ -94,8 +99,14 @@ def _preview(checked: Sequence[CheckedPlan], place: Place) -> str:
 
 
 def what_submit_would_do(plans: Sequence[AnyPlan], *, locally: bool) -> str:
-    """Say where a submit would take the plans, and as how many processes; for a dry run."""
-    where = "this machine, without Slurm" if locally or not slurm_is_here() else "Slurm, by this script"
+    """Say where a submit would take the plans, and as how many processes; for a dry run.
+
+    A dry run needs no Slurm that answers: it says that a submit would be refused.
+    """
+    try:
+        where = "this machine, without Slurm" if _stays_here(locally=locally) else "Slurm, by this script"
+    except UserError as error:
+        return f"nothing was submitted; a submit would be refused now: {error.what}"
     ranks = ", ".join(
         f"{plan.case}: {count(len(plan.runs), 'run')} of {count(plan.resources.num_tasks, 'rank')}"
         for plan in plans
