@@ -12,12 +12,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from hpc.base import yamlfile
 from hpc.base.errors import ExitCode, UserError
 from hpc.base.text import suggestion
 from stockpred import model_sizes
 from stockpred.config import combination, registry, schema
-from stockpred.config.base import DataConfig
+from stockpred.config.base import DataConfig, FoldsConfig
 from stockpred.config.registry import LEARNERS, MODELS, SOURCES
 from stockpred.data import universe
 from stockpred.data.universe import Universe
@@ -25,8 +27,8 @@ from stockpred.data.universe import Universe
 PACKAGES = ("torch", "numpy", "pandas", "pyarrow", "submitit")
 """The packages on which a result depends; their versions are recorded with a run."""
 
-SYMBOL = "data.symbol"
-"""The setting whose values are known without a list: the symbols of the universe."""
+SYMBOL, FOLD = "data.symbol", "data.fold"
+"""The settings whose values are known without a list: the universe's symbols, the folds of data.folds."""
 
 HOW_TO_GET_BARS = (
     "fetch them with any downloader, one CSV or Parquet per asset, and give their directory: "
@@ -105,12 +107,24 @@ def _expanded(case: Row) -> tuple[list[str] | None, list[Tree]]:
     if key is None:
         return None, list(case["experiments"])
     (tree,) = case["experiments"]
-    if key != SYMBOL:
+    if key not in (SYMBOL, FOLD):
         what, fix = "array.values is not set", f"list some values of {key}"
         raise UserError(what, where="array.key", fix=fix)
-    values = _symbols(tree)
+    values = _symbols(tree) if key == SYMBOL else _folds(tree)
     chosen = [value for value in values if not case["only"] or value in case["only"]]
-    return values, [{**tree, "data": {**tree["data"], "symbol": value}} for value in chosen]
+    section, name = key.split(".")
+    return values, [{**tree, section: {**tree[section], name: value}} for value in chosen]
+
+
+def _folds(tree: Tree) -> list[str]:
+    """Return the numbers of an experiment's folds; raise UserError where data.folds is not right."""
+    data = tree.get("data")
+    try:
+        folds = FoldsConfig.model_validate(data.get("folds") if isinstance(data, dict) else None)
+    except ValidationError as error:
+        what = f"data.folds is not right: {error.errors()[0]['msg']}"
+        raise UserError(what, where="data.folds", fix="see data.folds in cases/_base/config.yaml") from None
+    return [str(number) for number in range(1, folds.count + 1)]
 
 
 def _symbols(tree: Tree) -> list[str]:

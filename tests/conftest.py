@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 from tests import failed, parallel
@@ -15,6 +16,12 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 # Several workers and the ranks that they start share the cores; and runs are compared that have to have
 # equally many threads.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# On a loaded machine examples are made slowly; that says nothing about the code.
+hypothesis.settings.register_profile(
+    "loaded", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("loaded")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -85,8 +85,41 @@ class SyntheticConfig(ConfigSection):
     start: Date
 
 
+class FoldsConfig(ConfigSection):
+    """How many folds there are, and what lies between them; see ``stockpred/data/folds.py``.
+
+    ``number`` counts successive tests, or the groups of combinatorial folds, of which ``test_groups`` are
+    tested at a time.
+    """
+
+    kind: Literal["expanding", "rolling", "combinatorial"]
+    number: PositiveInt
+    test_groups: PositiveInt | None
+
+    @property
+    def count(self) -> int:
+        """How many folds these settings describe."""
+        return self.number if self.test_groups is None else math.comb(self.number, self.test_groups)
+
+    @model_validator(mode="after")
+    def _leaves_groups_to_train_and_choose(self) -> Self:
+        if self.kind != "combinatorial":
+            if self.test_groups is not None:
+                raise ValueError(f"test_groups belongs to combinatorial folds, not to {self.kind} ones")
+        elif self.test_groups is None:
+            raise ValueError("combinatorial folds need test_groups: how many groups each test takes")
+        elif self.number - self.test_groups < 2:
+            left = f"{self.number} groups with {self.test_groups} in each test"
+            raise ValueError(f"{left} leave none to train on and one to choose by: raise number")
+        return self
+
+
 class DataConfig(ConfigSection):
-    """Where bars come from and how time is split; ``symbol`` picks one asset of the universe."""
+    """Where bars come from and how time is split; ``symbol`` picks one asset of the universe.
+
+    ``embargo`` counts an asset's own bars at the boundaries of splits; ``fold`` is one of ``folds``, from 1,
+    or None where there is only one.
+    """
 
     source: str
     dir: str | None
@@ -95,6 +128,9 @@ class DataConfig(ConfigSection):
     start: Date | None
     end: Date | None
     split: Split
+    embargo: Annotated[int, Field(ge=0)]
+    folds: FoldsConfig
+    fold: PositiveInt | None
     max_hole_sessions: PositiveInt
     synthetic: SyntheticConfig
 
@@ -103,6 +139,20 @@ class DataConfig(ConfigSection):
         if self.start and self.end and self.start >= self.end:
             raise ValueError(f"start {self.start} is not before end {self.end}")
         return self
+
+    @model_validator(mode="after")
+    def _has_that_fold(self) -> Self:
+        if self.fold is None and self.folds.count > 1:
+            every = "choose one with data.fold=1, or train all of them with array.key=data.fold"
+            raise ValueError(f"data.folds describe {self.folds.count} folds: {every}")
+        if self.fold_number > self.folds.count:
+            raise ValueError(f"there is no fold {self.fold}: data.folds describe {self.folds.count}")
+        return self
+
+    @property
+    def fold_number(self) -> int:
+        """The number of the fold, from 1 on."""
+        return self.fold or 1
 
 
 class ModelConfig(ConfigSection):

@@ -8,20 +8,21 @@ import numpy as np
 import pandas as pd
 
 from stockpred.config.base import DataConfig
-from stockpred.data import splits
+from stockpred.data import folds
 from stockpred.data.load import UniverseBars
-from stockpred.data.quality import CheckedBars
-from stockpred.data.splits import SplitRange
+from stockpred.data.splits import USED, Split
 
 MAX_EXAMPLES = 5
 
 
 def assets(bars: UniverseBars) -> list[dict[str, Any]]:
-    """Return per asset, in index order, what it is and how many bars it has."""
-    table = bars.checked.bars.assign(left_out=bars.checked.left_out).groupby("symbol")
+    """Return per asset, in index order, what it is and how many bars it has, in all and in each split."""
+    in_split = {split.text: (bars.split == split) & ~bars.checked.left_out for split in USED}
+    table = bars.checked.bars.assign(left_out=bars.checked.left_out, **in_split).groupby("symbol")
     counts = table.agg(
-        num_bars=("time", "size"), first=("time", "min"), last=("time", "max"), left_out=("left_out", "sum")
-    )
+        num_bars=("time", "size"), first=("time", "min"), last=("time", "max"), left_out=("left_out", "sum"),
+        **{name: (name, "sum") for name in in_split},
+    )  # fmt: skip
     rows = []
     for asset in bars.universe.assets:
         own: Any = counts.loc[asset.symbol] if asset.symbol in counts.index else None
@@ -33,6 +34,7 @@ def assets(bars: UniverseBars) -> list[dict[str, Any]]:
                 "category_index": bars.universe.categories.index(asset.category),
                 "num_bars": 0 if own is None else int(own["num_bars"]),
                 "num_left_out": 0 if own is None else int(own["left_out"]),
+                "num_in_split": {name: 0 if own is None else int(own[name]) for name in in_split},
                 "first": None if own is None else own["first"].isoformat(),
                 "last": None if own is None else own["last"].isoformat(),
             }
@@ -50,16 +52,30 @@ def data(config: DataConfig, bars: UniverseBars) -> dict[str, Any]:
         "num_bars": len(table),
         "first": table["time"].min().isoformat(),
         "last": table["time"].max().isoformat(),
-        "left_out": {name: _num_left_out(bars.checked, part) for name, part in bars.splits.items()},
         "findings": {str(name): _summary(group) for name, group in bars.findings.groupby("check")},
-        "splits": {name: splits.describe(part) for name, part in bars.splits.items()},
+        "fold": folds.describe(bars.fold),
+        "splits": {split.text: _split(bars, split) for split in USED},
     }
 
 
-def _num_left_out(checked: CheckedBars, part: SplitRange) -> int:
-    """Count the bars of a split's own dates that are neither learnt from nor scored."""
-    time = checked.columns.time
-    return int((checked.left_out & (time >= part.score_start) & (time <= part.score_end)).sum())
+def _split(bars: UniverseBars, split: Split) -> dict[str, Any]:
+    """Count a split's bars by category, and what its dates lose to the checks and at its boundaries.
+
+    ``squared_return_left_out`` is the share of the dates' squared log returns that the checks exclude.
+    """
+    checked, columns = bars.checked, bars.checked.columns
+    is_dated = folds.splits_at(bars.fold, columns.time) == split
+    is_own = bars.split == split
+    category_of = {asset.symbol: asset.category for asset in bars.universe.assets}
+    counts = checked.bars["symbol"][is_own & ~checked.left_out].map(category_of).value_counts()
+    square = np.nan_to_num(np.square(columns.close_return[is_dated]))
+    excluded = (checked.left_out | checked.break_before)[is_dated]
+    return {
+        "bars": {category: int(counts.get(category, 0)) for category in bars.universe.categories},
+        "left_out": int((checked.left_out & is_dated).sum()),
+        "at_boundaries": int((is_dated & ~is_own).sum()),
+        "squared_return_left_out": float(square[excluded].sum() / max(square.sum(), np.finfo(float).tiny)),
+    }
 
 
 def _summary(found: pd.DataFrame) -> dict[str, Any]:

@@ -1,8 +1,7 @@
-"""Load the bars of a universe from their source, check them, and split their dates."""
+"""Load the bars of a universe from their source, check them, and cut their dates into a fold."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,21 +12,26 @@ from stockpred.config import registry
 from stockpred.config.base import DataConfig
 from stockpred.config.registry import SOURCES
 from stockpred.data import bars as bar_table
-from stockpred.data import quality, splits
-from stockpred.data.bars import SourceBars
+from stockpred.data import folds, quality
+from stockpred.data.bars import BarColumns, SourceBars
+from stockpred.data.folds import Fold
 from stockpred.data.quality import CheckedBars
-from stockpred.data.splits import SplitRange
+from stockpred.data.splits import Split, Splits
 from stockpred.data.universe import Universe
 
 
 @dataclass(frozen=True, eq=False)
 class UniverseBars:
-    """The bars of a universe between the configured dates: as the source gave them, checked, and split."""
+    """The bars of a universe between the configured dates: as the source gave them, checked, and split.
+
+    ``split`` [N] says to which split the label that ends at each checked bar belongs.
+    """
 
     universe: Universe
     source: SourceBars
     checked: CheckedBars
-    splits: Mapping[str, SplitRange]
+    fold: Fold
+    split: Splits
 
     @property
     def findings(self) -> pd.DataFrame:
@@ -40,19 +44,26 @@ class UniverseBars:
         return bar_table.digest(self.source.bars)
 
 
-def load_checked_bars(config: DataConfig, universe: Universe, context_length: int) -> UniverseBars:
-    """Load the bars of ``universe``, check them and split their dates.
+def load_checked_bars(config: DataConfig, universe: Universe) -> UniverseBars:
+    """Load the bars of ``universe``, check them and cut their dates into the configured fold.
 
     Raises UserError where the source has not all of them, where none lie between ``data.start`` and
-    ``data.end``, and where their dates are too few for the split.
+    ``data.end``, and where their dates are too few for the fold.
     """
     load = registry.load(SOURCES, config.source, where="data.source").load
     source = _between(load(config, universe), config)
     category_of = {asset.symbol: asset.category for asset in universe.assets}
     checked = quality.check(source.bars, category_of, config.max_hole_sessions)
-    times = np.unique(checked.columns.time)
-    parts = splits.cut(times, config.split, context_length, where="data.split")
-    return UniverseBars(universe, source, checked, parts)
+    fold = folds.cut(np.unique(checked.columns.time), config)
+    return UniverseBars(universe, source, checked, fold, _assigned(fold, checked.columns, config.embargo))
+
+
+def _assigned(fold: Fold, columns: BarColumns, embargo: int) -> Splits:
+    """Return the split of each bar; an asset without training bars has no say in what validation chooses."""
+    split = folds.assign(fold, columns.time, columns.asset, embargo=embargo)
+    num_training = np.bincount(columns.asset, split == Split.TRAIN)
+    is_unseen = num_training[columns.asset] == 0
+    return np.where(is_unseen & (split == Split.VALIDATION), np.int8(Split.OUTSIDE), split)
 
 
 def _between(source: SourceBars, config: DataConfig) -> SourceBars:

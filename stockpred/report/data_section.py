@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from stockpred.report.elements import ABSENT, Cell, Collapsible, Section, Table, heads, table_row
-from stockpred.report.format import whole
+from stockpred.report.format import percent, whole
 from stockpred.report.runfiles import RunFiles
 from stockpred.report.task_part import TaskReport
 
@@ -22,13 +22,14 @@ _EXAMPLES = 3
 def data(files: RunFiles, task_report: TaskReport) -> Section:
     """Describe the bars by ``data_info.json``; whatever the file lacks is left out."""
     info = files.data_info
-    tables = (_splits(info), _findings(info.get("findings") or {}), *task_report.data_tables)
+    findings = _findings(info.get("findings") or {})
+    tables = (_splits(info), _bars_by_category(info), findings, *task_report.data_tables)
     return Section(
         "Data",
         facts=tuple(_facts(files)),
         remarks=() if files.is_synthetic else (SURVIVORSHIP,),
         tables=tuple(table for table in tables if table.rows),
-        collapsibles=_origin(info.get("origin")),
+        collapsibles=(*_bars_by_asset(files), *_origin(info.get("origin"))),
     )
 
 
@@ -57,24 +58,61 @@ def _origin(origin: object) -> tuple[Collapsible, ...]:
 
 
 def _splits(info: dict[str, Any]) -> Table:
-    names = ("split", "scored from", "to", "context from", "windows", "scored bars", "left out")
-    columns = heads(*names, text_columns=("split",))
-    windows, left_out = info.get("windows") or {}, info.get("left_out") or {}
+    """Lay out each split's dates, its windows and targets, and what its dates lose."""
+    columns = heads(
+        "split", "from", "to", "windows", "scored bars", "left out by checks", "of squared returns, %",
+        "unused at boundaries", text_columns=("split",),
+    )  # fmt: skip
+    windows, splits = info.get("windows") or {}, info.get("splits") or {}
     rows = [
         table_row(
             [
                 name,
-                _date(part.get("score_start_date")),
-                _date(part.get("score_end_date")),
-                _date(part.get("context_start_date")),
+                *_dates(spans),
                 whole(windows.get(name, {}).get("windows")),
                 whole(windows.get(name, {}).get("targets")),
-                whole(left_out.get(name)),
+                whole(splits.get(name, {}).get("left_out")),
+                percent(splits.get(name, {}).get("squared_return_left_out"), 1),
+                whole(splits.get(name, {}).get("at_boundaries")),
             ]
         )
-        for name, part in (info.get("splits") or {}).items()
+        for name, spans in (info.get("fold") or {}).items()
     ]
     return Table(columns, tuple(rows))
+
+
+def _dates(spans: list[dict[str, Any]]) -> tuple[str, str]:
+    """Return the first and the last date of a split; how many stretches it has, where there are several."""
+    last = _date(spans[-1].get("to"))
+    return _date(spans[0].get("from")), last if len(spans) == 1 else f"{last}, in {len(spans)} stretches"
+
+
+def _bars_by_category(info: dict[str, Any]) -> Table:
+    """Lay out how many bars each category has in each split."""
+    splits: dict[str, dict[str, Any]] = info.get("splits") or {}
+    bars = {name: split.get("bars") or {} for name, split in splits.items()}
+    categories = sorted({category for counts in bars.values() for category in counts})
+    columns = heads("bars of category", *splits, text_columns=("bars of category",))
+    rows = [
+        table_row([category, *(whole(counts.get(category)) for counts in bars.values())])
+        for category in categories
+    ]
+    return Table(columns, tuple(rows))
+
+
+def _bars_by_asset(files: RunFiles) -> tuple[Collapsible, ...]:
+    """List how many bars each asset has in each split."""
+    counted = [asset for asset in files.assets if isinstance(asset.get("num_in_split"), dict)]
+    if not counted:
+        return ()
+    names = list(counted[0]["num_in_split"])
+    lines = ["".join(f"{head:>12}" for head in names) + "  asset"]
+    lines += [
+        "".join(f"{asset['num_in_split'].get(name, 0):>12,}" for name in names)
+        + f"  {asset.get('symbol')} ({asset.get('category')})"
+        for asset in counted
+    ]
+    return (Collapsible("Bars of each asset", "\n".join(lines)),)
 
 
 def _findings(findings: dict[str, Any]) -> Table:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 
 from stockpred.report.elements import ABSENT, Cell
-from stockpred.score.metrics import Estimate, Proportion
+from stockpred.score.inference import Estimate, Proportion
 
 _TO_ASCII = str.maketrans({"\u2212": "-", "\u2013": "-", "\u00a0": " ", "\u00b2": "2"})
 

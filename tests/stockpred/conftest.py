@@ -104,7 +104,8 @@ def _common(universe: Path) -> dict[str, dict[str, Any]]:
     return {
         "data": {
             "source": "synthetic", "dir": None, "universe": str(universe), "symbol": None, "start": None,
-            "end": None, "split": (0.7, 0.15, 0.15), "max_hole_sessions": 5,
+            "end": None, "split": (0.7, 0.15, 0.15), "max_hole_sessions": 5, "embargo": 5,
+            "folds": {"kind": "expanding", "number": 1, "test_groups": None}, "fold": None,
             "synthetic": {"num_bars": 400, "seed": 1, "start": "2020-01-01"},
         },
         "training": {

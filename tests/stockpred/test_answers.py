@@ -82,6 +82,37 @@ def test_an_open_symbol_takes_its_values_from_the_universe_and_is_answered_for_e
     assert len(case.runs) == 1
 
 
+@pytest.mark.parametrize(
+    ("folds", "values"),
+    [
+        (("data.folds.number=4",), ("1", "2", "3", "4")),
+        (
+            ("data.folds.kind=combinatorial", "data.folds.number=4", "data.folds.test_groups=2"),
+            tuple(map(str, range(1, 7))),
+        ),
+    ],
+)
+def test_open_folds_are_numbered_and_each_is_answered_for(
+    here: Path, folds: tuple[str, ...], values: tuple[str, ...]
+) -> None:
+    question = Question((experiment("crypto", *folds),), vary="data.fold", only=())
+
+    (case,) = program.ask(here, [question]).cases
+
+    assert case.values == values
+    assert [run.problems for run in case.runs] == [()] * len(values)
+
+
+def test_folds_that_cannot_be_are_refused_by_their_setting(here: Path) -> None:
+    tree = experiment("crypto", "data.folds.kind=combinatorial")
+
+    (case,) = program.ask(here, [Question((tree,), vary="data.fold", only=())]).cases
+
+    (found,) = case.findings
+    assert "combinatorial folds need test_groups" in found.what
+    assert found.where == "data.folds"
+
+
 def test_a_model_is_counted_as_torch_counts_it(here: Path) -> None:
     tree = experiment("per_stock", "data.symbol=AAPL", "model.name=mlp", "model.hidden_dim=7")
 

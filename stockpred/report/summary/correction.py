@@ -7,8 +7,8 @@ from pathlib import Path
 
 from hpc.base import text
 from stockpred.report.summary.gather import Gathered, R, TestedRun
-from stockpred.score import metrics
-from stockpred.score.metrics import Estimate
+from stockpred.score import inference
+from stockpred.score.inference import Estimate
 
 LEVEL = 0.05
 
@@ -24,7 +24,7 @@ def corrected_p_values(
     """Return the corrected p value of each compared run by its directory."""
     found = [(run.paths.root, comparison(run.results)) for run in runs]
     p_values = {root: estimate.p_value for root, estimate in found if estimate is not None}
-    return dict(zip(p_values, metrics.holm(tuple(p_values.values())), strict=True))
+    return dict(zip(p_values, inference.holm(tuple(p_values.values())), strict=True))
 
 
 def explanation(num_tests: int) -> Iterator[str]:

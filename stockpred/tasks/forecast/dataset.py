@@ -1,12 +1,13 @@
 """One asset's bars as a regressor reads them: standardised inputs, and the next close as the target.
 
-Shape suffixes: N bars, F features, M samples. Sample n sees the ``context_length`` bars up to bar n, and its
+Shape suffixes: N bars, F features, M samples, T context_length. Sample n sees the T bars up to bar n, and its
 target is the close of bar n+1. A stretch is a run of bars without a hole; no sample reaches over its ends.
+Where a stretch has fewer than T bars up to bar n, the sample is filled at its beginning, so that the length
+of the context moves no target.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,13 +17,13 @@ import numpy.typing as npt
 from hpc.base.errors import UserError
 from hpc.run.paths import RunPaths
 from stockpred.config.forecast import ForecastExperiment
-from stockpred.data import splits, store, universe
+from stockpred.data import store, universe
 from stockpred.data.arrays import Floats, Ints
-from stockpred.data.splits import SplitRange
+from stockpred.data.splits import Split, Splits
 from stockpred.data.universe import Asset, Universe
 
 CHANGES, LEVELS = "changes", "levels"
-ARRAYS = ("inputs_NF", "time", "close", "stretch_start")
+ARRAYS = ("inputs_NF", "time", "close", "stretch_start", "split")
 MAX_SYMBOLS_SHOWN = 8
 
 
@@ -47,13 +48,34 @@ class AssetSeries:
     """[N] adjusted close."""
     stretch_start: Ints
     """[N] the first bar of each bar's stretch."""
-    splits: Mapping[str, SplitRange]
+    split: Splits
+    """[N] the split that bar n, as a target, belongs to."""
     target_mean: float
     target_scale: float
 
-    def samples(self, split: str, context_length: int) -> Ints:
-        """Return the samples [M] whose target lies in ``split`` and whose inputs the split may read."""
-        return sample_positions(self.time, self.stretch_start, self.splits[split], context_length)
+    def samples(self, split: Split) -> Ints:
+        """Return the samples [M] whose target belongs to ``split``."""
+        return sample_positions(self.stretch_start, self.split, split)
+
+    def inputs(self, samples_M: Ints, split: Split, context_length: int) -> npt.NDArray[np.float32]:
+        """Return the inputs [M, T, F] of samples of ``split``; those of training see training bars only.
+
+        Before the first bar that it may see, a sample holds the mean change, or repeats that bar's levels.
+        """
+        bar_MT = samples_M[:, None] + np.arange(1 - context_length, 1)
+        first_M1 = self._first_input(split)[samples_M, None]
+        inputs_MTF: npt.NDArray[np.float32] = np.asarray(self.inputs_NF)[np.maximum(bar_MT, first_M1)]
+        if self.kind == CHANGES:
+            inputs_MTF[bar_MT < first_M1] = 0.0
+        return inputs_MTF
+
+    def _first_input(self, split: Split) -> Ints:
+        """Return the first bar [N] that a sample which ends at each bar may see."""
+        if split is not Split.TRAIN:
+            return self.stretch_start
+        changes = np.r_[False, self.split[1:] != self.split[:-1]]
+        begins = np.where(changes, np.arange(len(self.split)), self.stretch_start)
+        return np.asarray(np.maximum.accumulate(begins), np.int64)
 
     def returns(self, samples_M: Ints) -> Floats:
         """Return the simple returns [M] of the targets."""
@@ -78,14 +100,15 @@ class AssetSeries:
         return self.target_mean + self.target_scale * forecast_M
 
 
-def sample_positions(time: Ints, stretch_start: Ints, part: SplitRange, context_length: int) -> Ints:
-    """Return the last input bar [M] of every sample whose target is scored in ``part``."""
-    last = np.arange(len(time) - 1)
-    first = last - (context_length - 1)
-    is_whole = (stretch_start[1:] == stretch_start[:-1]) & (first >= stretch_start[:-1])
-    may_see = time[np.maximum(first, 0)] >= part.context_start
-    is_scored = (time[1:] >= part.score_start) & (time[1:] <= part.score_end)
-    return np.flatnonzero(is_whole & may_see & is_scored).astype(np.int64)
+def sample_positions(stretch_start: Ints, split_N: Splits, split: Split) -> Ints:
+    """Return the last input bar [M] of every sample of ``split``: its target follows in the same stretch.
+
+    A training sample's last input bar is a training bar, too.
+    """
+    is_sample = (stretch_start[1:] == stretch_start[:-1]) & (split_N[1:] == split)
+    if split is Split.TRAIN:
+        is_sample &= split_N[:-1] == Split.TRAIN
+    return np.flatnonzero(is_sample).astype(np.int64)
 
 
 def only_asset(experiment: ForecastExperiment) -> tuple[Universe, Asset]:
@@ -121,9 +144,7 @@ def features_of(experiment: ForecastExperiment, asset: Asset) -> tuple[str, ...]
 
 def load(paths: RunPaths) -> AssetSeries:
     """Map a run's prepared bars; raise UserError where ``prepare`` has not finished."""
-    asset_info, data_info, norm_stats = store.read_json_files(
-        paths.prepared, paths.asset_info, paths.data_info, paths.norm_stats
-    )
+    asset_info, norm_stats = store.read_json_files(paths.prepared, paths.asset_info, paths.norm_stats)
     (asset,) = asset_info["assets"]
     return AssetSeries(
         symbol=asset["symbol"],
@@ -131,7 +152,6 @@ def load(paths: RunPaths) -> AssetSeries:
         kind=norm_stats["inputs"],
         features=tuple(norm_stats["features"]),
         **store.map_arrays(paths.prepared, ARRAYS),
-        splits=splits.read(data_info["splits"]),
         target_mean=norm_stats["target"]["mean"],
         target_scale=norm_stats["target"]["scale"],
     )

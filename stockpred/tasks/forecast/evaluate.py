@@ -14,7 +14,7 @@ from hpc.base import records
 from hpc.base.errors import UserError
 from hpc.run.paths import RunPaths
 from stockpred.data.times import day_numbers, iso_date
-from stockpred.score import metrics
+from stockpred.score import inference, metrics
 from stockpred.score.metrics import EvaluatedModel, Floats, Integers
 from stockpred.tasks.forecast import results as results_file
 from stockpred.tasks.forecast.results import ForecastResults, ForecastScores
@@ -125,13 +125,13 @@ def _row(name: str, label: str, forecasts: Forecasts) -> ForecastScores:
         mae_return=float(np.abs(predicted - realised).mean()),
         r2_return=metrics.r_squared(predicted, realised),
         skill=metrics.skill(squared, reference),
-        skill_interval=None if is_persistence else metrics.skill_interval(squared, reference, date),
-        versus_persistence=None if is_persistence else metrics.diebold_mariano(squared, reference, date),
+        skill_interval=None if is_persistence else inference.skill_interval(squared, reference, date),
+        versus_persistence=None if is_persistence else inference.diebold_mariano(squared, reference, date),
         skill_return=metrics.skill(squared_return, realised**2),
         skill_return_interval=None
         if is_persistence
-        else metrics.skill_interval(squared_return, realised**2, date),
-        direction=metrics.direction_accuracy(predicted, realised, date),
+        else inference.skill_interval(squared_return, realised**2, date),
+        direction=inference.direction_accuracy(predicted, realised, date),
     )
 
 
@@ -152,7 +152,7 @@ def _always_up(forecasts: Forecasts) -> ForecastScores:
         versus_persistence=None,
         skill_return=None,
         skill_return_interval=None,
-        direction=metrics.direction_accuracy(up, forecasts.realised_return, forecasts.date),
+        direction=inference.direction_accuracy(up, forecasts.realised_return, forecasts.date),
     )
 
 
@@ -165,7 +165,7 @@ def _ordered(forecasts: Forecasts) -> Forecasts:
     if not len(forecasts.time):
         raise UserError(
             "the test period has no bar to score",
-            fix="take bars over a longer time, or a smaller model.context_length",
+            fix="take bars over a longer time, or other dates",
         )
     order = np.argsort(forecasts.time, kind="stable")
     if not (np.diff(forecasts.time[order]) > 0).all():

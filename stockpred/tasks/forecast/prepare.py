@@ -14,10 +14,11 @@ from hpc.base.records import json_text
 from hpc.run.paths import RunPaths
 from stockpred.config.forecast import ForecastExperiment
 from stockpred.data import bars as bar_table
-from stockpred.data import describe, splits
+from stockpred.data import describe, folds
 from stockpred.data.arrays import Bools, Floats, Ints
 from stockpred.data.load import UniverseBars, load_checked_bars
 from stockpred.data.prepared import Contents, PreparedFiles, SettingsDigest
+from stockpred.data.splits import USED, Split
 from stockpred.data.universe import Asset
 from stockpred.tasks.forecast import inputs as make_inputs
 from stockpred.tasks.forecast.dataset import (
@@ -28,7 +29,7 @@ from stockpred.tasks.forecast.dataset import (
     only_asset,
     sample_positions,
 )
-from stockpred.tasks.forecast.inputs import CLIP, Inputs, Scaling
+from stockpred.tasks.forecast.inputs import CLIP, Scaling
 
 MAX_UNKNOWN_SHARE = 0.05
 """A feature that is unknown more often is refused: the model would mostly see what was filled in."""
@@ -42,8 +43,7 @@ class PreparedSeries:
     scaling: Scaling
     series: AssetSeries
     num_training_bars: int
-    num_samples: Mapping[str, int]
-    """By split."""
+    num_samples: Mapping[Split, int]
 
 
 def prepare(
@@ -71,20 +71,17 @@ def build(experiment: ForecastExperiment) -> PreparedSeries:
     """Turn a source's bars into a series; everything that is fitted sees training dates only."""
     universe, asset = only_asset(experiment)
     features = features_of(experiment, asset)
-    context_length = experiment.model.context_length
-    bars = load_checked_bars(experiment.data, universe, context_length)
+    bars = load_checked_bars(experiment.data, universe)
     raise_all(list(_unknown_features(bars, asset, features)))
     is_changes = experiment.series.inputs == CHANGES
     inputs = (make_inputs.changes if is_changes else make_inputs.levels)(bars.checked, features)
     time, close = bars.checked.columns.time[inputs.rows], bars.checked.columns.close[inputs.rows]
-    samples = {
-        name: sample_positions(time, inputs.stretch_start, part, context_length)
-        for name, part in bars.splits.items()
-    }
-    _refuse_too_little(bars, samples, inputs, time, context_length)
-    is_training = time <= bars.splits["train"].score_end
+    split = bars.split[inputs.rows]
+    samples = {wanted: sample_positions(inputs.stretch_start, split, wanted) for wanted in USED}
+    _refuse_too_little(samples)
+    is_training = split == Split.TRAIN
     scaling = Scaling.fit(inputs.raw_NF[is_training], CLIP if is_changes else None)
-    mean, scale = _target_scaling(experiment, close, samples["train"], is_training)
+    mean, scale = _target_scaling(experiment, close, samples[Split.TRAIN], is_training)
     series = AssetSeries(
         symbol=asset.symbol,
         category=asset.category,
@@ -94,11 +91,11 @@ def build(experiment: ForecastExperiment) -> PreparedSeries:
         time=time,
         close=close,
         stretch_start=inputs.stretch_start,
-        splits=bars.splits,
+        split=split,
         target_mean=mean,
         target_scale=scale,
     )
-    num_samples = {name: len(own) for name, own in samples.items()}
+    num_samples = {wanted: len(own) for wanted, own in samples.items()}
     return PreparedSeries(bars, scaling, series, int(is_training.sum()), num_samples)
 
 
@@ -118,44 +115,36 @@ def _target_scaling(
 
 def _unknown_features(bars: UniverseBars, asset: Asset, features: tuple[str, ...]) -> Iterator[UserError]:
     """Yield an error for each feature, and each price, that too many bars of a split do not have."""
-    time = bars.checked.columns.time
     for name in dict.fromkeys((*features, *bar_table.PRICES)):
         unknown = make_inputs.unknown(bars.checked, name)
-        for split, part in bars.splits.items():
-            own = unknown[(time >= part.context_start) & (time <= part.score_end)]
-            if own.mean() > MAX_UNKNOWN_SHARE:
+        for split in USED:
+            own = unknown[bars.split == split]
+            if len(own) and own.mean() > MAX_UNKNOWN_SHARE:
                 lacks = f"{name} of {asset.symbol} is unknown or not above 0"
                 remedy = f"take {name} out of series.features.{asset.category}, or bring bars that have it"
                 yield UserError(
-                    f"{lacks} in {own.sum()} of {len(own)} bars of the {split} dates",
+                    f"{lacks} in {own.sum()} of {len(own)} bars of the {split.text} dates",
                     where=f"series.features.{asset.category}",
                     fix=remedy if name == "volume" else "bring bars that have it, or use other dates",
                 )
                 break
 
 
-def _refuse_too_little(
-    bars: UniverseBars, samples: Mapping[str, Ints], inputs: Inputs, time: Ints, context_length: int
-) -> None:
+def _refuse_too_little(samples: Mapping[Split, Ints]) -> None:
     """Raise UserError where a split has no sample."""
-    for name, part in bars.splits.items():
-        if len(samples[name]):
-            continue
-        own = (time >= part.context_start) & (time <= part.score_end)
-        longest = int(np.bincount(inputs.stretch_start[own]).max()) if own.any() else 0
-        raise UserError(
-            f"the {name} dates hold no target with {context_length} bars before it: their longest stretch "
-            f"without a hole has {longest} usable bars, {context_length + 1} are needed",
-            where="model.context_length",
-            fix="use more bars, or a smaller model.context_length",
-        )
+    for split, own in samples.items():
+        if not len(own):
+            raise UserError(
+                f"the {split.text} dates hold no two usable bars in a row, so there is no close to forecast",
+                where="data.split",
+                fix="use more bars, or other dates",
+            )
 
 
 def _settings(experiment: ForecastExperiment) -> SettingsDigest:
     return SettingsDigest.of(
         experiment.data,
         series=experiment.series.model_dump(mode="json"),
-        context_length=experiment.model.context_length,
     )
 
 
@@ -168,7 +157,7 @@ def _norm_stats(built: PreparedSeries) -> str:
     series, scaling = built.series, built.scaling
     return json_text(
         {
-            "fitted_on": splits.describe(series.splits["train"]),
+            "fitted_on": folds.describe(built.bars.fold)[Split.TRAIN.text],
             "num_bars": built.num_training_bars,
             "inputs": series.kind,
             "clip": scaling.clip,
@@ -180,7 +169,7 @@ def _norm_stats(built: PreparedSeries) -> str:
                 "of": "simple return of the next close" if series.kind == CHANGES else "next close",
                 "mean": series.target_mean,
                 "scale": series.target_scale,
-                "num_targets": built.num_samples["train"],
+                "num_targets": built.num_samples[Split.TRAIN],
             },
         }
     )
@@ -195,5 +184,5 @@ def _data_info(experiment: ForecastExperiment, built: PreparedSeries) -> dict[st
     return describe.data(experiment.data, built.bars) | {
         "num_usable_bars": len(built.series.time),
         "num_segments": len(np.unique(built.series.stretch_start)),
-        "windows": {name: {"windows": num, "targets": num} for name, num in built.num_samples.items()},
+        "windows": {split.text: {"windows": num, "targets": num} for split, num in built.num_samples.items()},
     }

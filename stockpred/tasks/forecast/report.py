@@ -35,7 +35,7 @@ from stockpred.report.format import (
 )
 from stockpred.report.runfiles import RunFiles
 from stockpred.report.task_part import TaskReport, TestedPart, read_or_note
-from stockpred.score.metrics import Estimate
+from stockpred.score.inference import Estimate
 from stockpred.tasks.forecast import results as results_file
 from stockpred.tasks.forecast.figures import forecast_and_errors
 from stockpred.tasks.forecast.results import BETTER, UNDECIDED, WORSE, ForecastResults, ForecastScores

@@ -9,7 +9,8 @@ from pathlib import Path
 from pydantic import TypeAdapter
 
 from hpc.base import records
-from stockpred.score.metrics import Estimate, EvaluatedModel, Proportion
+from stockpred.score.inference import Estimate, Proportion
+from stockpred.score.metrics import EvaluatedModel
 
 BETTER, WORSE, UNDECIDED = "better", "worse", "no skill that can be told from zero"
 

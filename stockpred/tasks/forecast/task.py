@@ -16,6 +16,7 @@ from hpc.run.paths import RunPaths
 from stockpred.config import registry
 from stockpred.config.forecast import ForecastExperiment
 from stockpred.config.registry import LEARNERS, MODELS
+from stockpred.data.splits import Split
 from stockpred.report.format import parameter_count, percent, percent_interval, plain, significant
 from stockpred.score.metrics import EvaluatedModel
 from stockpred.tasks.forecast.dataset import AssetSeries, features_of, load, only_asset
@@ -86,20 +87,20 @@ class ForecastTask:
         return (
             f"{self.experiment.model.name} with {parameter_count(self.num_parameters)} parameters "
             f"for {self.series.symbol}; {self.stream.num_samples} training samples, "
-            f"{len(self.stream.samples['validation'])} validation targets"
+            f"{len(self.stream.samples[Split.VALIDATION])} validation targets"
         )
 
     def test(self, best_step: int, device: torch.device, check_lease: Callable[[], None]) -> Iterator[str]:
         found = evaluate_test(
-            self.forecasts("test", device),
-            drift=float(self.series.returns(self.stream.samples["train"]).mean()),
+            self.forecasts(Split.TEST, device),
+            drift=float(self.series.returns(self.stream.samples[Split.TRAIN]).mean()),
             paths=self.paths,
             evaluated=EvaluatedModel(self.experiment.model.name, self.num_parameters, best_step),
             check_lease=check_lease,
         )
         yield from (_line(row) for row in (found.model, *found.rivals) if row.mse_price is not None)
 
-    def forecasts(self, split: str, device: torch.device) -> Forecasts:
+    def forecasts(self, split: Split, device: torch.device) -> Forecasts:
         """Return the model's forecast of every target of ``split``, oldest first."""
         batches = self.stream.scored(split, 0, 1, self.experiment.training.batch_size)
         found = [self.learner.forecast(to_device(batch, device)).cpu().numpy() for batch in batches]

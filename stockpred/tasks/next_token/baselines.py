@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from stockpred.data.splits import Split
 from stockpred.score import metrics
 from stockpred.score.metrics import Floats, Integers
 from stockpred.tasks.next_token.dataset import TokenDataset
@@ -39,20 +40,18 @@ class BarScores:
     call: Floats | None = None
 
 
-def split_bars(dataset: TokenDataset, split: str) -> Integers:
-    """Return the positions of all bars that the windows of a split may read."""
-    bounds = dataset.splits[split]
-    return np.flatnonzero((dataset.time >= bounds.context_start) & (dataset.time <= bounds.score_end))
+def training_bars(dataset: TokenDataset) -> Integers:
+    """Return the positions of the bars that training may read."""
+    return np.flatnonzero(dataset.split == Split.TRAIN)
 
 
-def target_positions(dataset: TokenDataset, split: str) -> Integers:
-    """Return the positions that a split scores: in its scored period, with a predecessor that it may read."""
-    bounds = dataset.splits[split]
-    is_scored = (dataset.time >= bounds.score_start) & (dataset.time <= bounds.score_end)
+def target_positions(dataset: TokenDataset, split: Split) -> Integers:
+    """Return the positions that a split scores: its bars that have a predecessor which it may read."""
     has_predecessor = np.ones(len(dataset.tokens), dtype=np.bool_)
     has_predecessor[dataset.segment_start] = False
-    has_predecessor[1:] &= dataset.time[:-1] >= bounds.context_start
-    return np.flatnonzero(is_scored & has_predecessor)
+    if split is Split.TRAIN:
+        has_predecessor[1:] &= dataset.split[:-1] == Split.TRAIN
+    return np.flatnonzero((dataset.split == split) & has_predecessor)
 
 
 @dataclass(frozen=True)
@@ -126,17 +125,17 @@ class Bigram:
 def fit_unigram(dataset: TokenDataset) -> Unigram:
     tokens = dataset.tokens.astype(np.int64)
     return Unigram.fit(
-        tokens[split_bars(dataset, "train")],
-        tokens[target_positions(dataset, "validation")],
+        tokens[training_bars(dataset)],
+        tokens[target_positions(dataset, Split.VALIDATION)],
         dataset.tokenizer.vocab_size,
     )
 
 
 def fit_bigram(dataset: TokenDataset, unigram: Unigram) -> Bigram:
-    return Bigram.fit(_pairs(dataset, "train"), _pairs(dataset, "validation"), unigram)
+    return Bigram.fit(_pairs(dataset, Split.TRAIN), _pairs(dataset, Split.VALIDATION), unigram)
 
 
-def _pairs(dataset: TokenDataset, split: str) -> tuple[Integers, Integers]:
+def _pairs(dataset: TokenDataset, split: Split) -> tuple[Integers, Integers]:
     targets = target_positions(dataset, split)
     tokens = dataset.tokens.astype(np.int64)
     return tokens[targets - 1], tokens[targets]
@@ -221,7 +220,7 @@ def score_normal(dataset: TokenDataset, positions: Integers) -> BarScores:
 def score_unconditional(dataset: TokenDataset, positions: Integers) -> BarScores:
     """Score the training returns of all assets as one fixed distribution, whatever the day."""
     levels_Q = (np.arange(_NUM_SAMPLE_POINTS) + 0.5) / _NUM_SAMPLE_POINTS
-    support_Q = np.quantile(dataset.close_return[split_bars(dataset, "train")], levels_Q)
+    support_Q = np.quantile(dataset.close_return[training_bars(dataset)], levels_Q)
     weights_Q = np.full(_NUM_SAMPLE_POINTS, 1.0 / _NUM_SAMPLE_POINTS)
     outcome_M = dataset.close_return[positions]
     return BarScores(

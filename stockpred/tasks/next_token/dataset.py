@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from hpc.run.paths import RunPaths
-from stockpred.data import splits, store
+from stockpred.data import store
 from stockpred.data.arrays import Ints
-from stockpred.data.splits import SplitRange
+from stockpred.data.splits import Splits
 from stockpred.tasks.next_token.tokenizer import Tokenizer
 
 
@@ -40,23 +39,23 @@ class TokenDataset:
     assets: tuple[str, ...]
     categories: tuple[str, ...]
     asset_category: npt.NDArray[np.int32]
-    splits: Mapping[str, SplitRange]
+    split: Splits
+    """[N] the split that bar n, as a target, belongs to."""
     tokenizer: Tokenizer
 
 
 ARRAYS = (
     "tokens", "segment_start", "segment_length", "segment_asset", "segment_category",
-    "time", "close", "volatility", "close_return", "asset_category",
+    "time", "close", "volatility", "close_return", "asset_category", "split",
 )  # fmt: skip
 
 
 def load(paths: RunPaths) -> TokenDataset:
     """Map a run's prepared bars; raise UserError where ``prepare`` has not finished."""
-    asset_info, data_info = store.read_json_files(paths.prepared, paths.asset_info, paths.data_info)
+    asset_info, _ = store.read_json_files(paths.prepared, paths.asset_info, paths.data_info)
     return TokenDataset(
         **store.map_arrays(paths.prepared, ARRAYS),
         assets=tuple(asset["symbol"] for asset in asset_info["assets"]),
         categories=tuple(asset_info["categories"]),
-        splits=splits.read(data_info["splits"]),
         tokenizer=Tokenizer.load(paths.tokenizer),
     )

@@ -16,9 +16,11 @@ import torch
 from hpc.base import records
 from hpc.base.errors import UserError
 from hpc.run.paths import RunPaths
+from stockpred.data.splits import Split
 from stockpred.data.times import day_numbers, iso_date
-from stockpred.score import metrics
-from stockpred.score.metrics import Estimate, EvaluatedModel, Floats, Integers
+from stockpred.score import correlation, inference, metrics
+from stockpred.score.inference import Estimate
+from stockpred.score.metrics import EvaluatedModel, Floats, Integers
 from stockpred.tasks.next_token import baselines
 from stockpred.tasks.next_token import results as results_file
 from stockpred.tasks.next_token.baselines import BarScores
@@ -76,7 +78,7 @@ def evaluate_test(
     ``check_lease`` is called before each write and raises when this attempt no longer owns the run.
     """
     scored = score_model(dataset, scorer, context_length=context_length, stride=stride, batch_size=batch_size)
-    _require_every_target_once(scored.positions, baselines.target_positions(dataset, "test"))
+    _require_every_target_once(scored.positions, baselines.target_positions(dataset, Split.TEST))
     unigram = baselines.fit_unigram(dataset)
     bigram = baselines.fit_bigram(dataset, unigram)
     comparison = Comparison.of(
@@ -98,11 +100,11 @@ def score_model(
     dataset: TokenDataset, scorer: Scorer, *, context_length: int, stride: int, batch_size: int
 ) -> ModelScores:
     """Stream the test windows through the scorer and reduce each to one row per scored bar."""
-    windows = Windows(dataset, "test", context_length, stride)
+    windows = Windows(dataset, Split.TEST, context_length, stride)
     if len(windows) == 0:
         raise UserError(
             "the test period has no bar to score",
-            fix="take bars over a longer time, or a smaller model.context_length",
+            fix="take bars over a longer time, or other dates",
         )
     parts = list(_window_scores(dataset, scorer, windows, batch_size))
     positions = np.concatenate([part.positions for part in parts])
@@ -220,15 +222,17 @@ class Comparison:
             model=self._row(self.model),
             rivals=tuple(self._row(rival) for rival in self.rivals),
             best_token_rival=self.token_rival.name,
-            nats_difference=metrics.mean_by_group(
+            nats_difference=inference.mean_by_group(
                 _given(self.model.nll) - _given(self.token_rival.nll), self.date
             ),
             best_crps_rival=self.crps_rival.name,
-            crps_bp_difference=metrics.mean_by_group(
+            crps_bp_difference=inference.mean_by_group(
                 _BP * (_given(self.model.crps) - _given(self.crps_rival.crps)), self.date
             ),
-            ic=metrics.information_coefficient(expected_return, self.outcome, self.time, ranked=False),
-            rank_ic=metrics.information_coefficient(expected_return, self.outcome, self.time, ranked=True),
+            ic=correlation.information_coefficient(expected_return, self.outcome, self.time, ranked=False),
+            rank_ic=correlation.information_coefficient(
+                expected_return, self.outcome, self.time, ranked=True
+            ),
             categories=tuple(self._category(int(label)) for label in np.unique(self.category)),
             curve_levels=CURVE_LEVELS,
             unigram_alpha=unigram_alpha,
@@ -251,7 +255,7 @@ class Comparison:
             r_squared=None if prediction is None else metrics.r_squared(prediction, self.outcome),
             skill=None if squared is None else metrics.skill(squared, self.outcome**2),
             versus_last_value=self._versus_last_value(squared),
-            direction=None if call is None else metrics.direction_accuracy(call, self.outcome, self.date),
+            direction=None if call is None else inference.direction_accuracy(call, self.outcome, self.date),
             coverage=None
             if pit is None
             else {name: metrics.coverage(pit, int(name) / 100) for name in _BANDS},
@@ -262,7 +266,7 @@ class Comparison:
     def _model_nats_difference(self, scores: BarScores) -> Estimate | None:
         if scores is self.model or scores.nll is None:
             return None
-        return metrics.mean_by_group(_given(self.model.nll) - scores.nll, self.date)
+        return inference.mean_by_group(_given(self.model.nll) - scores.nll, self.date)
 
     def _num_scored(self, scores: BarScores) -> int:
         """Return the common number of bars; refuse a forecaster that was scored on others."""
@@ -274,7 +278,7 @@ class Comparison:
     def _versus_last_value(self, squared: Floats | None) -> Estimate | None:
         if squared is None or np.array_equal(squared, self.outcome**2):
             return None
-        return metrics.diebold_mariano(squared, self.outcome**2, self.date)
+        return inference.diebold_mariano(squared, self.outcome**2, self.date)
 
     def _category(self, label: int) -> CategoryScores:
         here = self.category == label
@@ -287,11 +291,11 @@ class Comparison:
             num_bars=len(outcome),
             nats=float(nll.mean()),
             rival_nats=float(rival_nll.mean()),
-            nats_difference=metrics.mean_by_group(nll - rival_nll, self.date[here]),
+            nats_difference=inference.mean_by_group(nll - rival_nll, self.date[here]),
             crps_bp=_BP * float(_given(self.model.crps)[here].mean()),
             ewma_crps_bp=_BP * float(_given(ewma.crps)[here].mean()),
             skill=metrics.skill((prediction - outcome) ** 2, outcome**2),
-            direction=metrics.direction_accuracy(prediction, outcome, self.date[here]),
+            direction=inference.direction_accuracy(prediction, outcome, self.date[here]),
             coverage_90=metrics.coverage(_given(self.model.pit)[here], 0.9),
         )
 

@@ -22,7 +22,8 @@ from stockpred.report.canvas import (
     legend_above,
     svg,
 )
-from stockpred.score.metrics import Estimate, Floats
+from stockpred.score.inference import Estimate
+from stockpred.score.metrics import Floats
 
 
 def coverage_curve(levels: Floats, model: tuple[str, Floats], rival: tuple[str, Floats] | None) -> str:

@@ -13,12 +13,12 @@ from hpc.base.errors import UserError
 from hpc.base.records import json_text
 from hpc.run.paths import RunPaths
 from stockpred.config.next_token import NextTokenExperiment
-from stockpred.data import describe, splits, universe
+from stockpred.data import describe, folds, universe
 from stockpred.data.arrays import Bools, Floats, Ints
 from stockpred.data.load import UniverseBars, load_checked_bars
 from stockpred.data.prepared import Contents, PreparedFiles, SettingsDigest
 from stockpred.data.quality import CheckedBars
-from stockpred.data.splits import SplitRange
+from stockpred.data.splits import USED, Split
 from stockpred.tasks.next_token import features, tokenizer
 from stockpred.tasks.next_token.dataset import ARRAYS, TokenDataset
 from stockpred.tasks.next_token.features import BarFeatures
@@ -64,17 +64,15 @@ def prepare(
 def build(experiment: NextTokenExperiment) -> PreparedTokens:
     """Turn a source's bars into tokens; everything that is fitted sees training dates only."""
     assets = universe.read(Path(experiment.data.universe)).restricted_to(experiment.data.symbol)
-    context_length = experiment.model.context_length
-    bars = load_checked_bars(experiment.data, assets, context_length)
+    bars = load_checked_bars(experiment.data, assets)
     computed = features.compute(
         bars.checked, experiment.tokenizer.volatility_span, experiment.tokenizer.volume_window
     )
-    is_training = bars.checked.columns.time <= bars.splits["train"].score_end
-    fitted = fit_tokenizer(computed, is_training, experiment)
+    fitted = fit_tokenizer(computed, bars.split == Split.TRAIN, experiment)
     follows = _follows_a_usable_bar(bars.checked, computed.is_usable)
     rows = _token_rows(computed.is_usable, follows)
     dataset = _tokenise(bars, computed, rows, ~follows[rows], fitted)
-    _refuse_too_little(dataset, context_length)
+    _refuse_too_little(dataset, experiment.model.context_length)
     return PreparedTokens(bars, computed, rows, dataset)
 
 
@@ -132,20 +130,20 @@ def _tokenise(
         assets=bars.universe.symbols,
         categories=categories,
         asset_category=asset_category,
-        splits=bars.splits,
+        split=bars.split[rows],
         tokenizer=fitted,
     )
 
 
 def _refuse_too_little(dataset: TokenDataset, context_length: int) -> None:
     """Raise UserError where a split has nothing to score, or training no window of full length."""
-    for split in splits.NAMES:
+    for split in USED:
         windows = Windows(dataset, split, context_length, context_length)
         if not windows.num_targets.sum():
             raise UserError(
-                f"the {split} dates hold no bars to predict", where="data.split", fix="use more bars"
+                f"the {split.text} dates hold no bars to predict", where="data.split", fix="use more bars"
             )
-        if split == "train" and windows.length.max() < context_length:
+        if split is Split.TRAIN and windows.length.max() < context_length:
             raise UserError(
                 f"no training stretch without a hole is as long as context_length {context_length}: "
                 f"the longest gives {windows.length.max()}",
@@ -159,7 +157,6 @@ def _settings(experiment: NextTokenExperiment) -> SettingsDigest:
         experiment.data,
         without=STRIDES,
         tokenizer=experiment.tokenizer.model_dump(mode="json"),
-        context_length=experiment.model.context_length,
     )
 
 
@@ -170,11 +167,11 @@ def _text_of(paths: RunPaths) -> dict[Path, Callable[[PreparedTokens], str]]:
 
 def _norm_stats(built: PreparedTokens) -> str:
     """Return the scaling of each feature, and the dates it was fitted on."""
-    fitted, train = built.dataset.tokenizer, built.dataset.splits["train"]
+    fitted = built.dataset.tokenizer
     return json_text(
         {
-            "fitted_on": splits.describe(train),
-            "num_bars": int((built.dataset.time <= train.score_end).sum()),
+            "fitted_on": folds.describe(built.bars.fold)[Split.TRAIN.text],
+            "num_bars": int((built.dataset.split == Split.TRAIN).sum()),
             "clip": fitted.clip,
             "features": {
                 name: {"mean": float(mean), "scale": float(scale)}
@@ -207,10 +204,8 @@ def _data_info(experiment: NextTokenExperiment, built: PreparedTokens) -> dict[s
         "num_tokens": len(dataset.tokens),
         "num_segments": len(dataset.segment_start),
         "not_tokens": _not_tokens(built.bars.checked, built.features, len(dataset.tokens)),
-        "windows": {name: _num_windows(dataset, name, experiment) for name in dataset.splits},
-        "reconstruction": {
-            name: _reconstruction(dataset, token_features_NF, part) for name, part in dataset.splits.items()
-        },
+        "windows": {split.text: _num_windows(dataset, split, experiment) for split in USED},
+        "reconstruction": {split.text: _reconstruction(dataset, token_features_NF, split) for split in USED},
     }
 
 
@@ -226,20 +221,20 @@ def _not_tokens(checked: CheckedBars, computed: BarFeatures, num_tokens: int) ->
     }
 
 
-def _num_windows(dataset: TokenDataset, split: str, experiment: NextTokenExperiment) -> dict[str, int]:
+def _num_windows(dataset: TokenDataset, split: Split, experiment: NextTokenExperiment) -> dict[str, int]:
     """Count the windows of a split, and the targets that count in them."""
     context_length, config = experiment.model.context_length, experiment.data
-    stride = config.stride if split == "train" else scoring_stride(context_length, config.score_stride)
+    stride = config.stride if split is Split.TRAIN else scoring_stride(context_length, config.score_stride)
     windows = Windows(dataset, split, context_length, stride)
     return {"windows": len(windows), "targets": int(windows.num_targets.sum())}
 
 
-def _reconstruction(dataset: TokenDataset, features_NF: Floats, part: SplitRange) -> dict[str, float | int]:
-    """Measure what one token per bar loses on a split's own dates; N as in ``dataset``.
+def _reconstruction(dataset: TokenDataset, features_NF: Floats, split: Split) -> dict[str, float | int]:
+    """Measure what one token per bar loses on a split's own bars; N as in ``dataset``.
 
     ``mae`` and ``mse`` in standardised units over all features, the close's error in basis points of return.
     """
-    rows = np.flatnonzero((dataset.time >= part.score_start) & (dataset.time <= part.score_end))
+    rows = np.flatnonzero(dataset.split == split)
     tokens, fitted = dataset.tokens[rows], dataset.tokenizer
     error = fitted.standardise(features_NF[rows]) - fitted.centroids[tokens]
     decoded = fitted.close_return_z[tokens] * dataset.volatility[rows]

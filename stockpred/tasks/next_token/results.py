@@ -9,7 +9,9 @@ from pathlib import Path
 from pydantic import TypeAdapter
 
 from hpc.base import records
-from stockpred.score.metrics import Correlation, Estimate, EvaluatedModel, Proportion
+from stockpred.score.correlation import Correlation
+from stockpred.score.inference import Estimate, Proportion
+from stockpred.score.metrics import EvaluatedModel
 
 _ROUNDING_NATS = 1e-9
 

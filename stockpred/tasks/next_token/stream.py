@@ -9,6 +9,7 @@ import torch
 
 from stockpred.data.arrays import Ints
 from stockpred.data.epochs import ShuffledEpochs
+from stockpred.data.splits import Split
 from stockpred.tasks.next_token.dataset import TokenDataset
 from stockpred.tasks.next_token.windows import Windows, scoring_stride
 
@@ -31,9 +32,9 @@ class WindowStream:
         self._dataset = dataset
         self._context_length = context_length
         self._score_stride = scoring_stride(context_length, score_stride)
-        self._train = Windows(dataset, "train", context_length, stride)
+        self._train = Windows(dataset, Split.TRAIN, context_length, stride)
         self._num_targets = self._train.num_targets
-        self._scored: dict[str, Windows] = {}
+        self._scored: dict[Split, Windows] = {}
         self._epochs = ShuffledEpochs(len(self._train), seed)
 
     @property
@@ -55,20 +56,20 @@ class WindowStream:
 
     def evaluation(self, part: int, num_parts: int, batch_size: int) -> Iterator[Batch]:
         """Yield this part's share of the validation windows; over all parts each comes exactly once."""
-        return self.scored("validation", part, num_parts, batch_size)
+        return self.scored(Split.VALIDATION, part, num_parts, batch_size)
 
-    def scored(self, split: str, part: int, num_parts: int, batch_size: int) -> Iterator[Batch]:
+    def scored(self, split: Split, part: int, num_parts: int, batch_size: int) -> Iterator[Batch]:
         """Yield this part's windows of ``split``."""
         windows = self._windows(split)
         own = np.arange(part, len(windows), num_parts)
         for start in range(0, len(own), batch_size):
             yield _tensors(windows, own[start : start + batch_size])
 
-    def num_scored(self, split: str) -> int:
+    def num_scored(self, split: Split) -> int:
         """Return how many targets of ``split`` count."""
         return int(self._windows(split).num_targets.sum())
 
-    def _windows(self, split: str) -> Windows:
+    def _windows(self, split: Split) -> Windows:
         if split not in self._scored:
             self._scored[split] = Windows(self._dataset, split, self._context_length, self._score_stride)
         return self._scored[split]

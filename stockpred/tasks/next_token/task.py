@@ -17,6 +17,7 @@ from stockpred.config import registry
 from stockpred.config.next_token import NextTokenExperiment
 from stockpred.config.registry import LEARNERS, MODELS
 from stockpred.data import universe
+from stockpred.data.splits import Split
 from stockpred.report.format import parameter_count
 from stockpred.score.metrics import EvaluatedModel
 from stockpred.tasks.next_token.dataset import TokenDataset, load
@@ -94,7 +95,7 @@ class NextTokenTask:
         return (
             f"{self.experiment.model.name} with {parameter_count(self.num_parameters)} parameters; "
             f"{self.stream.num_samples} training windows, "
-            f"{self.stream.num_scored('validation')} validation bars"
+            f"{self.stream.num_scored(Split.VALIDATION)} validation bars"
         )
 
     def test(self, best_step: int, device: torch.device, check_lease: Callable[[], None]) -> Iterator[str]:

@@ -1,7 +1,8 @@
 """Samples of fixed length: T tokens, the T tokens that follow them, and which of those targets count.
 
-Shape suffixes: B samples, T context_length, W windows. A window never leaves its segment, nor the bars that
-its split may read. Short runs are padded at the right and masked.
+Shape suffixes: B samples, T context_length, W windows. A window never leaves its segment. Those of training
+read training bars only; those of validation and test reach back into whatever came before. Short runs are
+padded at the right and masked.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stockpred.data.arrays import Ints
+from stockpred.data.splits import Split
 from stockpred.tasks.next_token.dataset import TokenDataset
 
 
@@ -27,16 +29,16 @@ class Windows:
     """The windows of one split.
 
     Training windows begin every ``stride`` bars, the last one shifted back to the end of its run. In the
-    other splits every target counts exactly once: windows advance by ``stride`` targets (at most T) and each
-    sees as far back as the split allows: a target has T - stride + 1 bars before it, or all there are.
+    other splits every target counts exactly once: windows advance by ``stride`` targets (at most T), and a
+    target has at least T - stride + 1 bars before it, or all that its segment has.
     """
 
-    def __init__(self, dataset: TokenDataset, split: str, context_length: int, stride: int) -> None:
+    def __init__(self, dataset: TokenDataset, split: Split, context_length: int, stride: int) -> None:
         self.dataset = dataset
         self.split = split
         self.context_length = context_length
         runs = _runs(dataset, split)
-        plan = _training_windows if split == "train" else _scoring_windows
+        plan = _training_windows if split is Split.TRAIN else _scoring_windows
         start, length, score_from = plan(runs, context_length, min(stride, context_length))
         self.start: Ints = start
         """[W] first input bar."""
@@ -77,23 +79,23 @@ class Windows:
 
 
 Runs = tuple[Ints, Ints, Ints]
-"""Per run of bars that a split may read: first bar, first target, one past the last bar."""
+"""Per run of targets of one split: first bar that may be read, first target, one past the last bar."""
 
 
-def _runs(dataset: TokenDataset, split: str) -> Runs:
-    bounds = dataset.splits[split]
-    time = np.asarray(dataset.time)
-    begin, target, end = [], [], []
-    for first, count in zip(dataset.segment_start, dataset.segment_length, strict=True):
-        own = time[first : first + count]
-        low = first + np.searchsorted(own, bounds.context_start, side="left")
-        high = first + np.searchsorted(own, bounds.score_end, side="right")
-        scored = max(first + np.searchsorted(own, bounds.score_start, side="left"), low + 1)
-        if scored < high:
-            begin.append(low)
-            target.append(scored)
-            end.append(high)
-    return np.array(begin, np.int64), np.array(target, np.int64), np.array(end, np.int64)
+def _runs(dataset: TokenDataset, split: Split) -> Runs:
+    """Return the stretches of consecutive targets; training reads training bars alone."""
+    segment_start = np.asarray(dataset.segment_start)
+    is_own = np.asarray(dataset.split) == split
+    continues = np.r_[False, is_own[:-1] & is_own[1:]] if len(is_own) else is_own
+    continues[segment_start] = False
+    first = np.flatnonzero(is_own & ~continues)
+    past = np.flatnonzero(is_own & ~np.r_[continues[1:], False]) + 1
+    begin = first
+    if split is not Split.TRAIN:
+        begin = segment_start[np.searchsorted(segment_start, first, side="right") - 1]
+    target = np.maximum(first, begin + 1)
+    has_target = target < past
+    return begin[has_target], target[has_target], past[has_target]
 
 
 def _training_windows(runs: Runs, context_length: int, stride: int) -> Runs:

@@ -21,7 +21,8 @@ from hpc.run.paths import RunPaths
 from stockpred.report import curves
 from stockpred.report.build import build_report
 from stockpred.report.format import parameter_count, signed, significant
-from stockpred.score.metrics import Estimate, EvaluatedModel
+from stockpred.score.inference import Estimate
+from stockpred.score.metrics import EvaluatedModel
 from stockpred.tasks.next_token import evaluate as evaluate
 from stockpred.tasks.next_token import report
 from stockpred.tasks.next_token.dataset import TokenDataset
@@ -108,7 +109,20 @@ DATA_INFO = {
     "findings": {
         "spike": {"count": 2, "symbols": 1, "action": "left out of training", "examples": [{"symbol": "A1"}]}
     },
-    "splits": {"train": {"score_start_date": "2020-01-01T00:00:00", "score_end_date": "2020-10-04T00:00:00"}},
+    "fold": {
+        "train": [
+            {"from": "2020-01-01T00:00:00", "to": "2020-05-04T00:00:00"},
+            {"from": "2020-08-01T00:00:00", "to": "2020-10-04T00:00:00"},
+        ]
+    },
+    "splits": {
+        "train": {
+            "bars": {"crypto": 1234, "equity": 0},
+            "left_out": 17,
+            "at_boundaries": 45,
+            "squared_return_left_out": 0.0625,
+        }
+    },
 }
 
 
@@ -192,6 +206,16 @@ def test_the_attempt_that_writes_the_report_says_how_long_it_ran_and_waited(path
     words = Page(build_report(paths, is_conclusion=True).read_text()).words
     waited = text.duration(begin - 2065.0)
     assert re.search(rf"78 gpu9 0 \S+ trained to the end 2h 0[12]m {waited}", words), words
+
+
+@pytest.mark.usefixtures("results_of_run")
+def test_the_page_counts_bars_by_split_category_and_asset(paths: RunPaths) -> None:
+    asset = {"symbol": "A1", "category": "crypto", "num_in_split": {"train": 1200, "test": 0}}
+    records.write_json(paths.asset_info, {"assets": [asset], "categories": ["crypto"]})
+    words = Page(build_report(paths).read_text()).words
+    assert "train 2020-01-01 2020-10-04, in 2 stretches \u2013 \u2013 17 6.2 45" in words
+    assert "bars of category train crypto 1,234 equity 0" in words
+    assert "train test asset 1,200 0 A1 (crypto)" in words
 
 
 @pytest.mark.usefixtures("results_of_run")

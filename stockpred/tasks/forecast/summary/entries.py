@@ -9,7 +9,7 @@ from stockpred.report.summary import correction
 from stockpred.report.summary.correction import LEVEL, corrected_p_values
 from stockpred.report.summary.gather import Gathered, TestedRun
 from stockpred.report.summary.task_part import CsvTable
-from stockpred.score.metrics import Estimate
+from stockpred.score.inference import Estimate
 from stockpred.tasks.forecast.results import UNDECIDED, ForecastResults, ForecastScores
 
 _RIVALS = ("persistence", "drift", "always_up")

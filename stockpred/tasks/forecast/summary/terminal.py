@@ -7,7 +7,7 @@ from itertools import groupby
 
 from stockpred.report.format import number, percent, percent_interval, plain, significant
 from stockpred.report.summary.task_part import TextTable
-from stockpred.score.metrics import Estimate, Proportion
+from stockpred.score.inference import Estimate, Proportion
 from stockpred.tasks.forecast.summary.entries import Entry
 
 _HEADS = ("asset", "forecaster", "MSE", "MAE", "R2", "skill, %  (95 %)", "DM p", "direction, %  (95 %)")

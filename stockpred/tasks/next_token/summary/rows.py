@@ -11,7 +11,7 @@ from pathlib import Path
 from stockpred.report.summary import correction
 from stockpred.report.summary.correction import LEVEL, corrected_p_values
 from stockpred.report.summary.gather import Gathered, SubjectRuns, TestedRun
-from stockpred.score.metrics import Estimate
+from stockpred.score.inference import Estimate
 from stockpred.tasks.next_token.results import NextTokenResults, TokenScores
 
 TOKEN_RIVALS = ("unigram", "bigram")

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from stockpred.report.format import interval, number, plain, signed
 from stockpred.report.summary.task_part import CsvTable, TextTable
-from stockpred.score.metrics import Estimate, Proportion
+from stockpred.score.inference import Estimate, Proportion
 from stockpred.tasks.next_token.results import TokenScores
 from stockpred.tasks.next_token.summary.rows import (
     TOKEN_RIVALS,

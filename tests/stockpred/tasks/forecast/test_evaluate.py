@@ -83,16 +83,16 @@ def test_the_rivals_of_a_case_done_by_hand() -> None:
     assert {up.mse_price, up.mae_return, up.skill, up.r2_price} == {None}
 
 
-def test_diebold_mariano_is_the_t_of_the_loss_difference_with_bartlett_weights() -> None:
+def test_diebold_mariano_is_the_t_of_the_loss_difference_over_its_first_cosines() -> None:
     walk = random_walk(seed=1, share=0.1)
     versus = score(walk, drift=0.0, evaluated=MLP).model.versus_persistence
     assert versus is not None
     difference = (walk.forecast - walk.close) ** 2 - (walk.previous_close - walk.close) ** 2
-    num, lags = len(difference), math.floor(4 * (len(difference) / 100) ** (2 / 9))
-    gamma = [np.sum((d := difference - difference.mean())[k:] * d[: num - k]) / num for k in range(lags + 1)]
-    variance = gamma[0] + 2 * sum((1 - k / (lags + 1)) * gamma[k] for k in range(1, lags + 1))
+    num, count = len(difference), round(0.4 * len(difference) ** (2 / 3))
+    waves = np.cos(math.pi * np.outer(np.arange(1, count + 1), np.arange(num) + 0.5) / num)
+    variance = np.mean((math.sqrt(2 / num) * waves @ difference) ** 2)
     t = difference.mean() / math.sqrt(variance / num)
-    assert versus.p_value == pytest.approx(2 * stats.norm.sf(abs(t)))
+    assert versus.p_value == pytest.approx(2 * stats.t(count).sf(abs(t)))
     assert versus.mean == pytest.approx(difference.mean())
 
 

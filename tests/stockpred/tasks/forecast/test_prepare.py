@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from hpc.base.errors import UserError
 from hpc.run.paths import RunPaths
 from stockpred.config.forecast import ForecastExperiment
 from stockpred.data import store
-from stockpred.data.splits import NAMES
+from stockpred.data.splits import Split
 from stockpred.tasks.forecast import prepare
 from stockpred.tasks.forecast.dataset import ARRAYS, AssetSeries, load
 
@@ -59,7 +60,7 @@ def ns(bars: pd.DataFrame) -> np.ndarray:
 
 
 def end_of_training(series: AssetSeries) -> int:
-    return series.splits["train"].score_end
+    return int(series.time[series.split == Split.TRAIN].max())
 
 
 def test_what_is_prepared_is_what_is_loaded(market: Market, make_bars: MakeBars, run_paths: RunPaths) -> None:
@@ -68,7 +69,7 @@ def test_what_is_prepared_is_what_is_loaded(market: Market, make_bars: MakeBars,
     loaded, built = load(run_paths), prepare.build(experiment).series
     for name in ARRAYS:
         np.testing.assert_array_equal(getattr(loaded, name), getattr(built, name))
-    for name in ("symbol", "category", "kind", "features", "splits", "target_mean", "target_scale"):
+    for name in ("symbol", "category", "kind", "features", "target_mean", "target_scale"):
         assert getattr(loaded, name) == getattr(built, name)
     assert loaded.inputs_NF.dtype == np.float32
 
@@ -103,7 +104,7 @@ def test_the_target_is_the_next_return_over_its_root_mean_square_in_training(
     bars = make_bars()
     series = market.series(bars)
     returns = bars.set_index(ns(bars))["close"].pct_change()
-    samples = series.samples("train", T)
+    samples = series.samples(Split.TRAIN)
     own = returns[series.time[samples + 1]].to_numpy()
     scale = np.sqrt(np.mean(own**2))
     np.testing.assert_allclose(series.targets(samples), own / scale, rtol=1e-12)
@@ -115,7 +116,7 @@ def test_a_perfect_forecast_is_the_next_close_and_persistence_the_last(
     market: Market, make_bars: MakeBars, inputs: str
 ) -> None:
     series = market.series(make_bars(), series__inputs=inputs)
-    samples = series.samples("test", T)
+    samples = series.samples(Split.TEST)
     np.testing.assert_allclose(series.prices(samples, series.targets(samples)), series.close[samples + 1])
     np.testing.assert_allclose(series.prices(samples, series.persistence(samples)), series.close[samples])
 
@@ -124,22 +125,26 @@ def test_every_date_of_validation_and_test_is_a_target_once(market: Market, make
     bars = make_bars()
     series = market.series(bars, data__split=("2020-04-01", "2020-06-01"))
     time = bars["time"].dt.tz_localize(None)
-    for name, first, last in (
-        ("validation", "2020-04-01", "2020-05-23"),
-        ("test", "2020-06-01", "2021-01-01"),
+    for split, first, last in (
+        (Split.VALIDATION, "2020-04-01", "2020-05-26"),  # five bars before the test are the embargo
+        (Split.TEST, "2020-06-01", "2021-01-01"),
     ):
-        dates = pd.to_datetime(series.time[series.samples(name, T) + 1])
+        dates = pd.to_datetime(series.time[series.samples(split) + 1])
         assert list(dates) == list(time[(time >= first) & (time <= last)])
 
 
-def test_samples_of_different_splits_share_no_bar(market: Market, make_bars: MakeBars) -> None:
-    series = market.series(make_bars())
-    read = [
-        {bar for sample in series.samples(name, T) for bar in range(sample - T + 1, sample + 2)}
-        for name in NAMES
-    ]
-    assert not read[0] & read[1]
-    assert not read[1] & read[2]
+@pytest.mark.parametrize("inputs", ["changes", "levels"])
+def test_training_samples_see_training_bars_alone_also_between_tests(
+    market: Market, make_bars: MakeBars, inputs: str
+) -> None:
+    folds = {"kind": "combinatorial", "number": 6, "test_groups": 2}
+    series = market.series(make_bars(count=240), series__inputs=inputs, data__folds=folds, data__fold=8)
+    samples = series.samples(Split.TRAIN)
+    assert (np.diff(samples) > 1).any()
+    hidden = np.where((series.split == Split.TRAIN)[:, None], series.inputs_NF, np.float32(np.nan))
+    blinded = replace(series, inputs_NF=hidden)
+    assert np.isfinite(blinded.inputs(samples, Split.TRAIN, T)).all()
+    assert np.isnan(blinded.inputs(series.samples(Split.TEST), Split.TEST, T)).any()
 
 
 @pytest.mark.parametrize("inputs", ["changes", "levels"])
@@ -151,16 +156,17 @@ def test_no_sample_crosses_a_hole_or_a_bar_that_is_left_out(
     bars = bars.drop(index=[*range(60, 70), *range(100, 103)])  # ten missing days are a hole, three are not
     series = market.series(bars, series__inputs=inputs)
     present, time = list(bars.index), ns(bars)
-    num_needed = T if inputs == "levels" else T + 1  # a change needs the bar before
     expected = []
-    for place in range(num_needed - 1, len(present) - 1):
-        span = present[place - num_needed + 1 : place + 2]
+    for place in range(len(present) - 1):
+        # The first change of a stretch needs the bar before.
+        span = present[max(place - (inputs == "changes"), 0) : place + 2]
         crosses = 150 in span or any(after - before > 6 for before, after in itertools.pairwise(span))
-        if not crosses and time[place + 1] <= end_of_training(series):
+        is_known = inputs == "levels" or place > 0
+        if is_known and not crosses and time[place + 1] <= end_of_training(series):
             expected.append(time[place])
     assert min(expected) < time[60]
     assert max(expected) > time[bars.index.get_loc(150)]
-    np.testing.assert_array_equal(series.time[series.samples("train", T)], expected)
+    np.testing.assert_array_equal(series.time[series.samples(Split.TRAIN)], expected)
 
 
 @pytest.mark.parametrize("inputs", ["changes", "levels"])
@@ -168,21 +174,21 @@ def test_bars_after_a_day_change_nothing_up_to_it(market: Market, make_bars: Mak
     bars = make_bars(count=260)
     plain = prepare.build(market.experiment(bars, series__inputs=inputs))
     noise = np.random.default_rng(0).uniform(0.9, 1.1, 260)
-    for day in (plain.series.splits["train"].score_end, int(plain.series.time[-20])):
+    for day in (end_of_training(plain.series), int(plain.series.time[-20])):
         later = ns(bars) > day
         changed_bars = bars.copy()
         changed_bars.loc[later, FEATURES] = bars[FEATURES].mul(noise, axis=0)[later]
         changed = prepare.build(market.experiment(changed_bars, series__inputs=inputs))
         for name in ("mean", "scale"):
             np.testing.assert_array_equal(getattr(plain.scaling, name), getattr(changed.scaling, name))
-        for name in ("target_mean", "target_scale", "splits"):
+        for name in ("target_mean", "target_scale"):
             assert getattr(plain.series, name) == getattr(changed.series, name)
         for name in ARRAYS:
             before, after = getattr(plain.series, name), getattr(changed.series, name)
             is_past = plain.series.time <= day
             assert before[is_past].tobytes() == after[changed.series.time <= day].tobytes()
         assert not np.array_equal(plain.series.inputs_NF, changed.series.inputs_NF)
-        targets = plain.series.samples("train", T)
+        targets = plain.series.samples(Split.TRAIN)
         np.testing.assert_array_equal(plain.series.targets(targets), changed.series.targets(targets))
 
 
@@ -234,11 +240,15 @@ def test_the_run_tells_what_was_fitted_on_what(
     assert stats["inputs"] == "changes"
     assert list(stats["features"]) == FEATURES
     assert stats["num_bars"] == (series.time <= end_of_training(series)).sum()
-    assert stats["target"]["num_targets"] == len(series.samples("train", T))
+    assert stats["target"]["num_targets"] == len(series.samples(Split.TRAIN))
     assert info["num_bars"] == 200
-    assert info["left_out"] == {"train": 1, "validation": 0, "test": 0}
+    assert {name: found["left_out"] for name, found in info["splits"].items()} == {
+        "train": 1,
+        "validation": 0,
+        "test": 0,
+    }
     assert info["findings"]["price_not_positive"]["count"] == 1
-    assert info["windows"]["test"]["targets"] == len(series.samples("test", T))
+    assert info["windows"]["test"]["targets"] == len(series.samples(Split.TEST))
     assert [asset["symbol"] for asset in assets["assets"]] == ["X"]
     assert assets["assets"][0]["num_left_out"] == 1
 
@@ -250,9 +260,8 @@ def test_the_run_tells_what_was_fitted_on_what(
         ({"data__symbol": "Z"}, "'Z' is not an asset", "data.symbol", "X, Y"),
         ({"series__features": {"crypto": ["close"]}}, "category us_equity", "series.features",
          "`us_equity: [close]` under series.features"),
-        ({"model__context_length": 70}, "dates are too few", "data.split", "more bars"),
-        ({"model__context_length": 60}, "60 bars before it", "model.context_length", "smaller"),
-        ({"data__end": "2020-01-20"}, "dates are too few", "data.split", "more bars"),
+        ({"data__end": "2020-01-05"}, "times of bars are too few", "data.split", "more bars"),
+        ({"data__end": "2020-01-12"}, "no two usable bars in a row", "data.split", "more bars"),
         ({"data__start": "2031-01-01"}, "no bars between", "data.start", "dates inside"),
     ],
 )  # fmt: skip
@@ -294,8 +303,8 @@ def test_holes_that_leave_no_whole_sample_are_reported(market: Market, make_bars
     with pytest.raises(UserError) as caught:
         market.series(bars, series__inputs="levels")
     assert "low of X is unknown or not above 0" in caught.value.what
-    bars = make_bars(count=400).query("index % 20 < 9")
-    with pytest.raises(UserError, match="longest stretch without a hole has 8 usable bars, 9 are needed"):
+    bars = make_bars(count=400).query("index % 20 < 1")
+    with pytest.raises(UserError, match="hold no two usable bars in a row"):
         market.series(bars)
 
 
@@ -328,8 +337,7 @@ def test_other_bars_or_settings_than_the_run_began_with_are_refused(
     prepare.prepare(market.experiment(bars), run_paths)
     with pytest.raises(UserError, match="settings of data or series are not those"):
         prepare.prepare(market.experiment(bars, series__inputs="levels"), run_paths)
-    with pytest.raises(UserError, match="settings of data or series are not those"):
-        prepare.prepare(market.experiment(bars, model__context_length=9), run_paths)
+    prepare.prepare(market.experiment(bars, model__context_length=9), run_paths)  # which no bar depends on
     shutil.rmtree(run_paths.prepared)
     bars.loc[199, "volume"] *= 1.01
     with pytest.raises(UserError, match="bars are not those that this run began with"):
@@ -399,7 +407,7 @@ def test_the_real_test_days_are_those_of_the_protocol(
         model__context_length=20,
     )
     series = prepare.build(experiment).series
-    samples = series.samples("test", 20)
+    samples = series.samples(Split.TEST)
     before, after = series.close[samples], series.close[samples + 1]
     mse, mae, up = PERSISTENCE[symbol]
     assert len(samples) == 374

@@ -16,7 +16,8 @@ from hpc.base import records
 from hpc.run.paths import RunPaths
 from stockpred.report.build import build_report
 from stockpred.report.format import signed
-from stockpred.score.metrics import Estimate, EvaluatedModel
+from stockpred.score.inference import Estimate
+from stockpred.score.metrics import EvaluatedModel
 from stockpred.tasks.forecast import figures, report
 from stockpred.tasks.forecast.evaluate import Forecasts, evaluate_test
 from stockpred.tasks.forecast.results import ForecastResults
@@ -34,7 +35,7 @@ DATA_INFO = {
     "num_segments": 2,
     "first": "2015-01-01T00:00:00+00:00",
     "last": "2024-06-28T00:00:00+00:00",
-    "splits": {"test": {"score_start_date": "2023-01-01T00:00:00", "score_end_date": "2024-06-28T00:00:00"}},
+    "fold": {"test": [{"from": "2023-01-01T00:00:00", "to": "2024-06-28T00:00:00"}]},
     "windows": {"test": {"windows": 374, "targets": 374}},
 }
 
@@ -78,7 +79,7 @@ def words(paths: RunPaths) -> str:
 def test_the_headline_says_in_one_sentence_that_there_is_no_skill_and_how_sure_that_is(
     paths: RunPaths,
 ) -> None:
-    found = fill(paths, noise=0.0003)
+    found = fill(paths, share=0.001, noise=0.0003)
     interval = found.model.skill_interval
     assert interval is not None
     assert found.model.skill is not None

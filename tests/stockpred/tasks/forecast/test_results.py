@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from stockpred.score.metrics import Estimate, EvaluatedModel, Proportion
+from stockpred.score.inference import Estimate, Proportion
+from stockpred.score.metrics import EvaluatedModel
 from stockpred.tasks.forecast import results as results
 from stockpred.tasks.forecast.results import ForecastResults, ForecastScores
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from stockpred.data.splits import cut
+from stockpred.data.splits import Split
 from stockpred.tasks.forecast.dataset import AssetSeries
 from stockpred.tasks.forecast.stream import SeriesStream
 
@@ -27,7 +27,7 @@ def series_of(kind: str = "changes") -> AssetSeries:
         time=time,
         close=100 * np.exp(np.cumsum(0.01 * rng.standard_normal(N))),
         stretch_start=np.where(np.arange(N) < 40, 0, 40),
-        splits=cut(time, (0.7, 0.15, 0.15), T),
+        split=np.repeat([Split.TRAIN, Split.VALIDATION, Split.TEST], (98, 21, 21)).astype(np.int8),
         target_mean=90.0 if kind == "levels" else 0.0,
         target_scale=3.0,
     )
@@ -47,13 +47,22 @@ def last_bars(batch: dict[str, torch.Tensor]) -> list[int]:
     return [int(number) for number in batch["inputs"][:, -1, 0]]
 
 
+def seen(series: AssetSeries, last: int) -> np.ndarray:
+    """Return the T bars up to one; before a stretch, no change or its first levels."""
+    first = 0 if last < 40 else 40
+    filler = np.zeros(F, np.float32) if series.kind == "changes" else series.inputs_NF[first]
+    return np.stack(
+        [series.inputs_NF[bar] if bar >= first else filler for bar in range(last - T + 1, last + 1)]
+    )
+
+
 def test_a_sample_is_the_bars_up_to_one_and_the_close_after_it(stream: SeriesStream) -> None:
     series = stream.series
     batch = stream.batch(0, 0, 1, 32)
     assert batch["inputs"].shape == (32, T, F)
     assert batch["inputs"].dtype == batch["target"].dtype == batch["persistence"].dtype == torch.float32
     for row, last in enumerate(last_bars(batch)):
-        np.testing.assert_array_equal(batch["inputs"][row].numpy(), series.inputs_NF[last - T + 1 : last + 1])
+        np.testing.assert_array_equal(batch["inputs"][row].numpy(), seen(series, last))
         before, after = series.close[last], series.close[last + 1]
         target = (after / before - 1) / 3.0 if series.kind == "changes" else (after - 90.0) / 3.0
         persistence = 0.0 if series.kind == "changes" else (before - 90.0) / 3.0
@@ -75,7 +84,7 @@ def test_each_pass_holds_every_training_sample_once(stream: SeriesStream) -> Non
     assert count % size
     order = [last for step in range(2 * count) for last in last_bars(stream.batch(step, 0, 1, size))]
     passes = [order[n * count : (n + 1) * count] for n in range(2 * size)]
-    assert all(sorted(one) == list(stream.samples["train"]) for one in passes)
+    assert all(sorted(one) == list(stream.samples[Split.TRAIN]) for one in passes)
 
 
 @pytest.mark.parametrize("num_parts", [1, 2, 4])
@@ -87,20 +96,19 @@ def test_the_mean_over_parts_is_the_mean_over_the_batch(stream: SeriesStream, nu
 
 
 @pytest.mark.parametrize("num_parts", [1, 2, 3, 50])
-@pytest.mark.parametrize("split", ["validation", "test"])
-def test_every_target_is_scored_once_over_all_parts(stream: SeriesStream, num_parts: int, split: str) -> None:
+@pytest.mark.parametrize("split", [Split.VALIDATION, Split.TEST])
+def test_every_target_is_scored_once_over_all_parts(
+    stream: SeriesStream, num_parts: int, split: Split
+) -> None:
     scored = [
         last
         for part in range(num_parts)
         for batch in stream.scored(split, part, num_parts, 3)
         for last in last_bars(batch)
     ]
-    bounds = stream.series.splits[split]
-    time = stream.series.time
-    expected = [n for n in range(N - 1) if bounds.score_start <= time[n + 1] <= bounds.score_end]
-    assert sorted(scored) == expected
+    assert sorted(scored) == [n for n in range(N - 1) if stream.series.split[n + 1] == split]
 
 
 def test_evaluation_is_on_validation(stream: SeriesStream) -> None:
     ours = [last for batch in stream.evaluation(0, 1, 4) for last in last_bars(batch)]
-    assert ours == list(stream.samples["validation"])
+    assert ours == list(stream.samples[Split.VALIDATION])

@@ -18,6 +18,7 @@ from hpc.plan.plan import build
 from hpc.run.paths import RunPaths
 from stockpred.config import schema
 from stockpred.config.forecast import ForecastExperiment
+from stockpred.data.splits import Split
 from stockpred.learners.supervised import Supervised
 from stockpred.tasks.forecast import task
 from stockpred.tasks.forecast.task import ForecastTask
@@ -151,9 +152,8 @@ def test_a_task_begins_as_a_constant_forecast_of_every_test_day(
 ) -> None:
     own = new_task(in_workspace, f"data.symbol={symbol}", f"series.inputs={inputs}", f"model.name={name}")
     assert own.num_parameters == task.count_parameters(own.experiment) == num_parameters
-    found, series = own.forecasts("test", CPU), own.series
-    bounds = series.splits["test"]
-    is_test = (series.time >= bounds.score_start) & (series.time <= bounds.score_end)
+    found, series = own.forecasts(Split.TEST, CPU), own.series
+    is_test = series.split == Split.TEST
     np.testing.assert_array_equal(found.time, series.time[is_test])
     np.testing.assert_array_equal(found.close, series.close[is_test])
     np.testing.assert_array_equal(found.previous_close, series.close[np.flatnonzero(is_test) - 1])
@@ -182,10 +182,10 @@ def test_the_test_writes_its_results_and_tells_each_row(in_workspace: Path) -> N
     lines = list(task.test(7, CPU, lambda: None))
     told = json.loads(task.paths.test_results.read_text())
     table = pd.read_parquet(task.paths.predictions)
-    assert len(table) == told["num_bars"] == len(task.stream.samples["test"])
+    assert len(table) == told["num_bars"] == len(task.stream.samples[Split.TEST])
     change = 0.05 * task.series.target_scale
     np.testing.assert_allclose(table["forecast"], table["previous_close"] * (1 + change), rtol=1e-6)
-    training = task.stream.samples["train"]
+    training = task.stream.samples[Split.TRAIN]
     drift = (task.series.close[training + 1] / task.series.close[training] - 1).mean()
     assert told["drift"] == pytest.approx(drift)
     mse = np.square(table["forecast"] - table["close"]).mean()

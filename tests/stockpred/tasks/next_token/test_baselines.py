@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stockpred.data.splits import USED, Split
 from stockpred.tasks.next_token import baselines
 from stockpred.tasks.next_token.baselines import Bigram, Unigram
 from stockpred.tasks.next_token.dataset import TokenDataset
@@ -78,9 +79,9 @@ def test_where_pairs_tell_nothing_the_bigram_falls_back_to_the_unigram() -> None
     np.testing.assert_allclose(bigram.row(7), unigram.probs_K, atol=0.005)
 
 
-@pytest.mark.parametrize("split", ["validation", "test"])
+@pytest.mark.parametrize("split", [Split.VALIDATION, Split.TEST])
 @pytest.mark.parametrize("stride", [3, 12])
-def test_targets_are_exactly_those_of_the_windows(make_market: MakeMarket, split: str, stride: int) -> None:
+def test_targets_are_exactly_those_of_the_windows(make_market: MakeMarket, split: Split, stride: int) -> None:
     market = make_market()
     windows = Windows(market, split, 12, stride)
     arrays = windows.gather(np.arange(len(windows)))
@@ -89,20 +90,21 @@ def test_targets_are_exactly_those_of_the_windows(make_market: MakeMarket, split
     )
 
 
-@pytest.mark.parametrize("split", ["train", "validation", "test"])
-def test_pairs_never_cross_a_segment_nor_the_edge_of_a_split(make_market: MakeMarket, split: str) -> None:
+@pytest.mark.parametrize("split", USED)
+def test_pairs_never_cross_a_segment_nor_the_edge_of_a_split(make_market: MakeMarket, split: Split) -> None:
     market = make_market()
     targets = baselines.target_positions(market, split)
     segment = np.repeat(np.arange(len(market.segment_start)), market.segment_length)
     assert len(market.segment_start) == 7
     np.testing.assert_array_equal(segment[targets], segment[targets - 1])
-    assert market.time[targets - 1].min() >= market.splits[split].context_start
-    assert market.time[targets].max() <= market.splits[split].score_end
+    assert (market.split[targets] == split).all()
+    if split is Split.TRAIN:
+        assert (market.split[targets - 1] == Split.TRAIN).all()
 
 
 def test_what_happens_after_training_changes_no_fit_on_the_training_period(make_market: MakeMarket) -> None:
     market = make_market()
-    later = market.time > market.splits["validation"].score_end
+    later = market.split == Split.TEST
     changed = replace(
         market,
         tokens=np.where(later, 0, market.tokens).astype(np.uint16),
@@ -112,7 +114,7 @@ def test_what_happens_after_training_changes_no_fit_on_the_training_period(make_
     np.testing.assert_array_equal(unigram.log_probs_K, other.log_probs_K)
     bigram, other_bigram = baselines.fit_bigram(market, unigram), baselines.fit_bigram(changed, other)
     np.testing.assert_array_equal(bigram.row(3), other_bigram.row(3))
-    targets = baselines.target_positions(market, "validation")
+    targets = baselines.target_positions(market, Split.VALIDATION)
     first, second = (baselines.score_unconditional(one, targets) for one in (market, changed))
     np.testing.assert_array_equal(first.crps, second.crps)
 
@@ -129,14 +131,14 @@ def test_ewma_volatility_is_the_recursion_and_never_reads_its_own_bar(make_marke
 
 def test_the_ewma_normal_is_nearly_calibrated_where_volatility_clusters(make_market: MakeMarket) -> None:
     market = make_market(num_assets=20, num_days=800)
-    scores = baselines.score_normal(market, baselines.target_positions(market, "test"))
+    scores = baselines.score_normal(market, baselines.target_positions(market, Split.TEST))
     assert scores.pit is not None
     assert np.mean(np.abs(scores.pit - 0.5) <= 0.45) == pytest.approx(0.9, abs=0.03)
 
 
 def test_the_last_value_scores_its_absolute_error(make_market: MakeMarket) -> None:
     market = make_market()
-    targets = baselines.target_positions(market, "test")
+    targets = baselines.target_positions(market, Split.TEST)
     scores = baselines.score_last_value(market, targets)
     np.testing.assert_array_equal(scores.crps, np.abs(market.close_return[targets]))
     assert scores.expected_return is not None

@@ -13,7 +13,7 @@ import torch
 
 from hpc.base.errors import UserError
 from hpc.run.paths import RunPaths
-from stockpred.data.splits import cut
+from stockpred.data.splits import Split
 from stockpred.score.metrics import EvaluatedModel
 from stockpred.tasks.next_token import baselines
 from stockpred.tasks.next_token import evaluate as evaluate
@@ -86,7 +86,7 @@ def test_a_model_equal_to_the_best_rival_does_not_beat_it(make_market: MakeMarke
 def on_one_date(market: TokenDataset) -> TokenDataset:
     """Return the market with a thousandth of the time between its bars."""
     time = (market.time - market.time.min()) // 1000
-    return replace(market, time=time, splits=cut(np.unique(time), (0.7, 0.15, 0.15), 12))
+    return replace(market, time=time)
 
 
 def test_a_test_on_one_date_claims_nothing(make_market: MakeMarket, tmp_path: Path) -> None:
@@ -144,7 +144,7 @@ def test_predictions_hold_every_test_bar_once_with_what_really_happened(
     market = make_market()
     found = run(market, bigram_scorer(market), tmp_path)
     table = pd.read_parquet(tmp_path / "predictions.parquet")
-    targets = baselines.target_positions(market, "test")
+    targets = baselines.target_positions(market, Split.TEST)
     assert len(table) == len(targets) == found.num_bars
     assert not table.duplicated(["symbol", "time"]).any()
     np.testing.assert_array_equal(table["realised_return"], market.close_return[targets])
@@ -170,7 +170,7 @@ def test_expected_return_is_the_tokens_mean_return_times_the_known_volatility(
     mean_z = sum(
         float(p) * float(z) for p, z in zip(probabilities, market.tokenizer.close_return_z, strict=True)
     )
-    expected = mean_z * market.volatility[baselines.target_positions(market, "test")].astype(float)
+    expected = mean_z * market.volatility[baselines.target_positions(market, Split.TEST)].astype(float)
     np.testing.assert_allclose(table["expected_return"], expected)
 
 
@@ -212,8 +212,6 @@ def test_bars_of_another_choice_are_refused() -> None:
 
 def test_a_test_period_without_bars_is_one_clear_error(make_market: MakeMarket, tmp_path: Path) -> None:
     market = make_market()
-    test = market.splits["test"]
-    beyond = replace(test, context_start=test.score_end + 1, score_start=test.score_end + 2)
-    empty = replace(market, splits={**market.splits, "test": replace(beyond, score_end=test.score_end + 3)})
+    empty = replace(market, split=np.minimum(market.split, np.int8(Split.VALIDATION)))
     with pytest.raises(UserError, match="no bar to score"):
         run(empty, unigram_scorer(market), tmp_path)

@@ -20,6 +20,7 @@ from stockpred.data import bars as bar_table
 from stockpred.data import store, universe
 from stockpred.data.bars import SourceBars
 from stockpred.data.sources import synthetic
+from stockpred.data.splits import USED, Split
 from stockpred.tasks.next_token import dataset, prepare
 from stockpred.tasks.next_token.windows import Windows
 
@@ -53,9 +54,8 @@ def _from(folder: Path, experiment: NextTokenExperiment) -> NextTokenExperiment:
 def test_what_is_prepared_is_what_is_loaded(experiment: NextTokenExperiment, run_paths: RunPaths) -> None:
     prepare.prepare(experiment, run_paths)
     loaded, built = dataset.load(run_paths), prepare.build(experiment).dataset
-    for name in ("tokens", "time", "close", "volatility", "close_return", "segment_start", "segment_length"):
+    for name in dataset.ARRAYS:
         np.testing.assert_array_equal(getattr(loaded, name), getattr(built, name))
-    assert loaded.splits == built.splits
     assert loaded.assets == ("A", "B", "C")
     assert loaded.categories == ("crypto", "us_equity")
     assert loaded.tokens.dtype == np.uint16
@@ -125,10 +125,9 @@ def test_bars_left_out_are_counted_in_the_split_that_misses_them(
     info = json.loads(run_paths.data_info.read_text())
     when = bars["time"].astype(bar_table.TIME_TYPE).astype(np.int64)
     for name, rows in days.items():
-        assert (
-            when[rows].between(info["splits"][name]["score_start"], info["splits"][name]["score_end"]).all()
-        )
-        assert info["left_out"][name] == len(rows)
+        (span,) = info["fold"][name]
+        assert when[rows].between(span["start"], span["end"]).all()
+        assert info["splits"][name]["left_out"] == len(rows)
     assert info["findings"]["price_not_positive"]["action"] == "left out"
 
 
@@ -158,9 +157,9 @@ def test_scoring_windows_are_reported_as_they_are_used(
     prepare.prepare(own, run_paths)
     windows = json.loads(run_paths.data_info.read_text())["windows"]
     loaded = dataset.load(run_paths)
-    expected = {split: len(Windows(loaded, split, 16, used)) for split in ("validation", "test")}
-    assert {split: windows[split]["windows"] for split in expected} == expected
-    assert windows["train"]["windows"] == len(Windows(loaded, "train", 16, 16))
+    for split in (Split.VALIDATION, Split.TEST):
+        assert windows[split.text]["windows"] == len(Windows(loaded, split, 16, used))
+    assert windows["train"]["windows"] == len(Windows(loaded, Split.TRAIN, 16, 16))
 
 
 @pytest.mark.parametrize("allowed", range(6))
@@ -282,7 +281,7 @@ def test_bars_after_training_change_neither_tokenizer_nor_training_tokens(
     experiment: NextTokenExperiment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plain = prepare.build(experiment).dataset
-    end = plain.splits["train"].score_end
+    end = int(plain.time[plain.split == Split.TRAIN].max())
     really_load = synthetic.load
     monkeypatch.setattr(synthetic, "load", lambda *args: _perturbed(really_load(*args), end))
     changed = prepare.build(experiment).dataset
@@ -298,7 +297,7 @@ def test_a_later_bar_changes_no_token_before_it(
     experiment: NextTokenExperiment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plain = prepare.build(experiment).dataset
-    middle = int(np.median(plain.time[plain.time > plain.splits["test"].score_start]))
+    middle = int(np.median(plain.time[plain.split == Split.TEST]))
     really_load = synthetic.load
     monkeypatch.setattr(synthetic, "load", lambda *args: _perturbed(really_load(*args), middle))
     changed = prepare.build(experiment).dataset
@@ -337,15 +336,56 @@ def test_who_comes_back_later_changes_nothing_before(
         np.testing.assert_array_equal(before, after)
 
 
-def test_windows_of_different_splits_share_no_bar(experiment: NextTokenExperiment) -> None:
+def test_training_windows_hold_training_bars_alone(experiment: NextTokenExperiment) -> None:
     built = prepare.build(experiment).dataset
-    read = []
-    for split in built.splits:
-        windows = Windows(built, split, 16, 4)
-        spans = [np.arange(s, s + n + 1) for s, n in zip(windows.start, windows.length, strict=True)]
-        read.append(set(np.concatenate(spans)))
-    assert not read[0] & read[1]
-    assert not read[1] & read[2]
+    windows = Windows(built, Split.TRAIN, 16, 4)
+    spans = [np.arange(s, s + n + 1) for s, n in zip(windows.start, windows.length, strict=True)]
+    assert (built.split[np.concatenate(spans)] == Split.TRAIN).all()
+
+
+def test_the_context_length_moves_no_bar_of_any_split(
+    make_experiment: MakeExperiment, write_universe: WriteUniverse
+) -> None:
+    path = write_universe(*ROWS)
+    short, long = (
+        prepare.build(make_experiment(path, model__context_length=length)).dataset for length in (8, 64)
+    )
+    for split in USED:
+        np.testing.assert_array_equal(short.time[short.split == split], long.time[long.split == split])
+
+
+def test_the_embargo_takes_its_bars_from_training_and_validation_alone(
+    make_experiment: MakeExperiment, write_universe: WriteUniverse
+) -> None:
+    path = write_universe(*ROWS)
+    without, with_embargo = (
+        prepare.build(make_experiment(path, data__embargo=number)).dataset.split for number in (0, 7)
+    )
+    lost = {split: int((without == split).sum() - (with_embargo == split).sum()) for split in USED}
+    assert lost == {Split.TRAIN: 7 * 3, Split.VALIDATION: 7 * 3, Split.TEST: 0}
+
+
+def _late(loaded: SourceBars) -> SourceBars:
+    """Let C be listed while validation goes on."""
+    day = loaded.bars.groupby("symbol").cumcount()
+    is_there = (loaded.bars["symbol"] != "C") | (day >= 310)
+    return replace(loaded, bars=loaded.bars[is_there].reset_index(drop=True))
+
+
+def test_an_asset_without_training_bars_chooses_nothing(
+    experiment: NextTokenExperiment, run_paths: RunPaths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    really_load = synthetic.load
+    monkeypatch.setattr(synthetic, "load", lambda *args: _late(really_load(*args)))
+    prepare.prepare(experiment, run_paths)
+    assets = json.loads(run_paths.asset_info.read_text())["assets"]
+    late = next(asset for asset in assets if asset["symbol"] == "C")["num_in_split"]
+    assert late["train"] == late["validation"] == 0
+    assert late["test"] > 0
+    info = json.loads(run_paths.data_info.read_text())
+    for name in ("train", "validation", "test"):
+        counted = sum(asset["num_in_split"][name] for asset in assets)
+        assert sum(info["splits"][name]["bars"].values()) == counted
 
 
 @pytest.mark.parametrize(
@@ -354,9 +394,8 @@ def test_windows_of_different_splits_share_no_bar(experiment: NextTokenExperimen
         ({"tokenizer__vocab_size": 60_000}, "vocab_size 60000 is larger than"),
         ({"data__start": "2031-01-01"}, "no bars between 2031-01-01 and the end"),
         ({"data__end": "2011-01-01"}, "no bars between the beginning and 2011-01-01"),
-        ({"data__end": "2020-02-01"}, "dates are too few"),
-        ({"model__context_length": 300}, "dates are too few"),
-        ({"model__context_length": 190, "data__synthetic__num_bars": 500}, "as long as context_length 190"),
+        ({"data__end": "2020-01-03"}, "times of bars are too few"),
+        ({"model__context_length": 400}, "as long as context_length 400"),
         ({"data__source": "synthetik"}, "did you mean 'synthetic'"),
         ({"data__source": "files"}, "DATA=DIR"),
         ({"data__universe": "/nowhere.csv"}, "no universe file"),
@@ -407,7 +446,6 @@ def test_the_real_crypto_case_is_as_hard_as_measured_before(
         model__context_length=128,
     )
     built = prepare.build(own).dataset
-    test = built.splits["test"]
-    rows = (built.time >= test.score_start) & (built.time <= test.score_end)
+    rows = built.split == Split.TEST
     assert -built.tokenizer.log_unigram[built.tokens[rows]].mean() == pytest.approx(6.753, abs=0.05)
     assert len(built.segment_start) == 20

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from stockpred.data.splits import Split
 from stockpred.tasks.next_token import stream as stream_module
 from stockpred.tasks.next_token.stream import WindowStream
 
@@ -86,8 +87,10 @@ def test_the_mean_over_parts_is_the_mean_over_the_batch(stream: WindowStream, nu
 
 
 @pytest.mark.parametrize("num_parts", [1, 2, 3, 50])
-@pytest.mark.parametrize("split", ["validation", "test"])
-def test_every_target_is_scored_once_over_all_parts(stream: WindowStream, num_parts: int, split: str) -> None:
+@pytest.mark.parametrize("split", [Split.VALIDATION, Split.TEST])
+def test_every_target_is_scored_once_over_all_parts(
+    stream: WindowStream, num_parts: int, split: Split
+) -> None:
     scored = [
         batch["position"][batch["mask"]]
         for part in range(num_parts)
@@ -104,7 +107,7 @@ def test_what_a_scored_bar_sees_has_nothing_to_do_with_the_training_stride(
 ) -> None:
     dataset = _make_dataset([100], [0])
     stream = WindowStream(dataset, context_length=8, stride=stride, seed=0, score_stride=score_stride)
-    for split in ("validation", "test"):
+    for split in (Split.VALIDATION, Split.TEST):
         for batch in stream.scored(split, 0, 1, 4):
             _, seen_before = torch.nonzero(batch["mask"], as_tuple=True)
             assert (seen_before + 1).min() >= least  # the embargo of ten bars is longer than the context
@@ -114,7 +117,7 @@ def test_scoring_windows_are_made_when_they_are_asked_for(monkeypatch: pytest.Mo
     made: list[str] = []
     really = stream_module.Windows
 
-    def counted(dataset: Any, split: str, *rest: int) -> Any:
+    def counted(dataset: Any, split: Split, *rest: int) -> Any:
         made.append(split)
         return really(dataset, split, *rest)
 
@@ -122,10 +125,10 @@ def test_scoring_windows_are_made_when_they_are_asked_for(monkeypatch: pytest.Mo
     own = _stream(seed=1)
     for _ in range(2):
         next(own.evaluation(0, 1, 4))
-    assert made == ["train", "validation"]
+    assert made == [Split.TRAIN, Split.VALIDATION]
 
 
 def test_evaluation_is_on_validation(stream: WindowStream) -> None:
     ours = [batch["position"] for batch in stream.evaluation(0, 1, 4)]
-    theirs = [batch["position"] for batch in stream.scored("validation", 0, 1, 4)]
+    theirs = [batch["position"] for batch in stream.scored(Split.VALIDATION, 0, 1, 4)]
     assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))

@@ -16,28 +16,28 @@ from hpc.run.paths import RunPaths
 from stockpred.config import registry
 from stockpred.config.base import Experiment
 from stockpred.config.registry import LEARNERS, MODELS
-from stockpred.data import describe, splits, store, universe
+from stockpred.data import describe, store, universe
 from stockpred.data.arrays import Floats, Ints
 from stockpred.data.epochs import ShuffledEpochs
 from stockpred.data.load import load_checked_bars
 from stockpred.data.prepared import Contents, PreparedFiles, SettingsDigest
+from stockpred.data.splits import USED, Split
 from stockpred.train.cadence import random_key
 from stockpred.train.learner import Batch, Learner, num_parameters, to_device
 
-ARRAYS = ("time", "close_return")
+ARRAYS = ("close_return", "split")
 
 
 def prepare(
     experiment: Experiment, paths: RunPaths, *, check_lease: Callable[[], None] = lambda: None
 ) -> None:
     """Write the asset's returns, once."""
-    context_length = experiment.model.context_length
-    settings = SettingsDigest.of(experiment.data, context_length=context_length)
+    settings = SettingsDigest.of(experiment.data)
 
     def contents() -> Contents:
         assets = universe.read(Path(experiment.data.universe)).restricted_to(experiment.data.symbol)
-        bars = load_checked_bars(experiment.data, assets, context_length)
-        arrays = {name: getattr(bars.checked.columns, name)[1:] for name in ARRAYS}
+        bars = load_checked_bars(experiment.data, assets)
+        arrays = {"close_return": bars.checked.columns.close_return[1:], "split": bars.split[1:]}
         return Contents(bars, {}, describe.data(experiment.data, bars), arrays)
 
     PreparedFiles(paths, (), settings, ARRAYS).ensure(contents, check_lease)
@@ -54,30 +54,26 @@ class ReturnStream:
     """Windows of returns: ``inputs`` [B, T, 1] in percent, ``is_up`` [B]."""
 
     def __init__(self, paths: RunPaths, context_length: int, seed: int) -> None:
-        (data_info,) = store.read_json_files(paths.prepared, paths.data_info)
+        store.read_json_files(paths.prepared, paths.data_info)
         arrays = store.map_arrays(paths.prepared, ARRAYS)
         self.returns: Floats = np.asarray(arrays["close_return"])
         self.offset = np.arange(-context_length, 0)
-        parts, time = splits.read(data_info["splits"]), np.asarray(arrays["time"])
-        self.samples = {
-            name: np.flatnonzero((time >= part.score_start) & (time <= part.score_end))
-            for name, part in parts.items()
-        }
-        self.samples["train"] = self.samples["train"][context_length:]
+        self.samples = {split: np.flatnonzero(arrays["split"] == split) for split in USED}
+        self.samples[Split.TRAIN] = self.samples[Split.TRAIN][context_length:]
         self.epochs = ShuffledEpochs(self.num_samples, seed)
 
     @property
     def num_samples(self) -> int:
-        return len(self.samples["train"])
+        return len(self.samples[Split.TRAIN])
 
     def batch(self, step: int, part: int, num_parts: int, part_size: int) -> Batch:
         size = num_parts * part_size
-        joint = self.samples["train"][self.epochs.samples(step * size, size)]
+        joint = self.samples[Split.TRAIN][self.epochs.samples(step * size, size)]
         own = joint[part * part_size : (part + 1) * part_size]
         return self.gather(own) | {"loss_weight": torch.tensor(float(part_size))}
 
     def evaluation(self, part: int, num_parts: int, batch_size: int) -> Iterator[Batch]:
-        own = self.samples["validation"][part::num_parts]
+        own = self.samples[Split.VALIDATION][part::num_parts]
         for start in range(0, len(own), batch_size):
             yield self.gather(own[start : start + batch_size])
 
@@ -103,7 +99,7 @@ class DirectionTask:
         return f"{self.experiment.model.name} on {self.stream.num_samples} days"
 
     def test(self, best_step: int, device: torch.device, check_lease: Callable[[], None]) -> Iterator[str]:
-        batch = to_device(self.stream.gather(self.stream.samples["test"]), device)
+        batch = to_device(self.stream.gather(self.stream.samples[Split.TEST]), device)
         with torch.no_grad():
             score_B = self.learner.networks["model"].eval()(batch["inputs"])
         share = ((score_B > 0) == (batch["is_up"] > 0)).float().mean().item()

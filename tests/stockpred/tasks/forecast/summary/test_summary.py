@@ -16,7 +16,7 @@ from hpc.base.errors import ExitCode, UserError
 from hpc.run.paths import RunPaths
 from stockpred.report.build import build_report
 from stockpred.report.summary.build import summarise
-from stockpred.score.metrics import Estimate
+from stockpred.score.inference import Estimate
 from stockpred.tasks.forecast import results as results_file
 from stockpred.tasks.forecast.results import BETTER, UNDECIDED, WORSE
 from stockpred.tasks.forecast.summary import entries

@@ -16,7 +16,7 @@ from hpc.base.errors import ExitCode
 from hpc.run.paths import RunPaths
 from stockpred.report.build import build_report
 from stockpred.report.summary.build import summarise
-from stockpred.score import metrics
+from stockpred.score import inference
 from stockpred.tasks.next_token import results as results_file
 from stockpred.tasks.next_token.summary.rows import BETTER, UNDECIDED, WORSE
 from tests.stockpred.tasks.next_token.summary.written import (
@@ -37,7 +37,7 @@ def test_nats_and_gains_are_those_of_the_predictions(tmp_path: Path) -> None:
     assert float(model["nats"]) == pytest.approx(predictions["nll"].mean())
     best = results_file.read(RunPaths(run).test_results).best_token_rival
     day = predictions["time"].dt.floor("D").astype(np.int64).to_numpy()
-    gain = metrics.mean_by_group((predictions["rival_nll"] - predictions["nll"]).to_numpy(), day)
+    gain = inference.mean_by_group((predictions["rival_nll"] - predictions["nll"]).to_numpy(), day)
     found = [float(model[f"gain_{best}{end}"]) for end in ("", "_low", "_high")]
     assert found == pytest.approx([gain.mean, gain.low, gain.high])
     assert [rival["forecaster"] for rival in rivals] == ["unigram", "bigram"]
