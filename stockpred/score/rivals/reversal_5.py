@@ -1,0 +1,14 @@
+"""Last week's losers rise: the return of five bars with its sign turned (Lehmann 1990)."""
+
+from __future__ import annotations
+
+from stockpred.score import trend
+from stockpred.score.history import History
+from stockpred.score.rival import Kind, RivalForecast
+
+LABEL = "5-bar reversal"
+KIND = Kind.CROSS_SECTION
+
+
+def forecast(history: History) -> RivalForecast:
+    return RivalForecast(signal=-trend.growth(history, 5))
