@@ -9,11 +9,14 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hpc.base import yamlfile
 from hpc.base.errors import ExitCode
 from hpc.run.attempt import Attempt
 from hpc.run.jobenv import JobEnv
 from hpc.run.paths import RunPaths
 from stockpred.config import combination, registry, schema
+from stockpred.config.base import Experiment
+from stockpred.data.splits import Split
 
 if TYPE_CHECKING:
     import torch
@@ -84,13 +87,21 @@ def _run(env: JobEnv, attempt: Attempt) -> ExitCode:
     if outcome is core.Outcome.CONTINUE_LATER:
         return ExitCode.CONTINUE_LATER
     if env.is_main:
-        conclude(task, attempt, group.device)
+        conclude(task, attempt, group.device, opens_test=opens_test(paths, experiment))
         attempt.record("finished")
     return ExitCode.OK
 
 
-def conclude(task: Task, attempt: Attempt, device: torch.device) -> None:
-    """Score the best weights on the test period, once, and write results and report."""
+def opens_test(paths: RunPaths, experiment: Experiment) -> bool:
+    """Say whether a run scores its test when it ends: by its setting, else unless it is one of an array."""
+    if experiment.task.test is not None:
+        return experiment.task.test == "once"
+    array = yamlfile.plain(yamlfile.load(paths.config)).get("array")
+    return not (isinstance(array, dict) and array.get("key"))
+
+
+def conclude(task: Task, attempt: Attempt, device: torch.device, *, opens_test: bool) -> None:
+    """Score the best weights on validation, and once on the test if it is opened; write the report."""
     from stockpred.report.build import build_report
     from stockpred.report.curves import write_training_log
     from stockpred.train import checkpoint
@@ -99,9 +110,12 @@ def conclude(task: Task, attempt: Attempt, device: torch.device) -> None:
     best = checkpoint.load_best(paths.best)
     for name, network in task.learner.networks.items():
         network.load_state_dict(best.networks[name])
-    log.info("testing the weights of step %d", best.step)
-    for line in task.test(best.step, device, attempt.check_lease):
-        log.info(line)
+    log.info("scoring the weights of step %d", best.step)
+    for split in (Split.VALIDATION, Split.TEST) if opens_test else (Split.VALIDATION,):
+        for line in task.score(split, best.step, device, attempt.check_lease):
+            log.info(line)
+    if not opens_test:
+        log.info("the test stays sealed; to open it: stockpred open-test %s", paths.root)
     attempt.check_lease()
     write_training_log(paths)
     log.info("report: %s", build_report(paths, is_conclusion=True, check_lease=attempt.check_lease))

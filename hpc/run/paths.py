@@ -144,6 +144,10 @@ class RunPaths:
         return self.root / "training_log.json"
 
     @property
+    def validation_results(self) -> Path:
+        return self.root / "validation_results.json"
+
+    @property
     def test_results(self) -> Path:
         return self.root / "test_results.json"
 

@@ -164,9 +164,14 @@ class ModelConfig(ConfigSection):
 
 
 class TaskConfig(ConfigSection):
-    """What is learned, and how it is judged."""
+    """What is learned, and how it is judged.
+
+    ``test`` says whether a run opens its test: ``once`` at its end, or not at all, ``sealed``. None seals the
+    runs of an array, among which a choice will be made.
+    """
 
     name: str
+    test: Literal["once", "sealed"] | None
 
 
 class LearnerConfig(ConfigSection):

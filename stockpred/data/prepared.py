@@ -21,9 +21,14 @@ from hpc.base import records
 from hpc.base.errors import UserError
 from hpc.run.paths import RunPaths
 from stockpred.config.base import DataConfig
+from stockpred.data import bars as bar_table
 from stockpred.data import store, universe
+from stockpred.data.bars import BarColumns
 from stockpred.data.load import UniverseBars
+from stockpred.data.quality import CheckedBars
+from stockpred.data.splits import Splits
 
+BARS = "bars.parquet"
 PLACES = frozenset({"dir", "universe"})
 """Settings of ``data`` that say where the bars are, not which."""
 
@@ -130,14 +135,25 @@ class PreparedFiles:
             )
 
 
+def read_bars(directory: Path) -> tuple[CheckedBars, Splits]:
+    """Return a run's checked bars as they were prepared, without their findings, and the split of each."""
+    table = pd.read_parquet(directory / BARS)
+    left_out, break_before, split = (
+        table.pop(name).to_numpy() for name in ("left_out", "break_before", "split")
+    )
+    checked = CheckedBars(table, BarColumns.of(table), left_out, break_before, bar_table.no_findings())
+    return checked, split
+
+
 def _save_tables(bars: UniverseBars, directory: Path) -> None:
     """Write all bars with the marks of the checks, and all findings."""
     table = bars.source.bars.assign(
         symbol=bars.source.bars["symbol"].astype("category"),
         left_out=bars.checked.left_out,
         break_before=bars.checked.break_before,
+        split=bars.split,
     )
-    _save_table(table, directory / "bars.parquet")
+    _save_table(table, directory / BARS)
     _save_table(bars.findings, directory / "findings.parquet")
 
 

@@ -66,6 +66,11 @@ class RunFiles:
         return value if isinstance(value, str) else None
 
     @property
+    def first_evaluation(self) -> int | None:
+        """The first step at which validation was scored."""
+        return next((row["step"] for row in self.metrics if row.get("kind") == "validation"), None)
+
+    @property
     def early_stop(self) -> EarlyStop | None:
         """Where patience ended training; None while it may go on, and where it went to its last step."""
         step, total_steps = self.status.get("step"), self.status.get("total_steps")

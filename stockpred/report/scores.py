@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from hpc.run.paths import RunPaths
+from stockpred.data.splits import Split
 from stockpred.report.elements import ABSENT, Cell, Section, Table, TableRow, heads, table_row
 from stockpred.report.format import (
     interval,
@@ -20,6 +22,8 @@ from stockpred.report.format import (
     significant,
     with_sign,
 )
+from stockpred.report.task_part import read_or_note
+from stockpred.score import results
 from stockpred.score.claims import Claim, Verdict
 from stockpred.score.correlation import Correlation
 from stockpred.score.inference import MIN_DATES
@@ -59,8 +63,39 @@ class Scored:
         return self.test or self.validation
 
     @property
+    def is_sealed(self) -> bool:
+        """Whether validation was scored and the test was not."""
+        return self.test is None and self.validation is not None
+
+    @property
     def splits(self) -> tuple[SplitScores, ...]:
         return tuple(scores for scores in (self.test, self.validation) if scores is not None)
+
+
+def read(paths: RunPaths, notes: list[str]) -> Scored:
+    """Read what was scored of a run; note a file that is damaged or of another version, and leave it out."""
+    return Scored(
+        read_or_note(paths.validation_results, results.read, notes),
+        read_or_note(paths.test_results, results.read, notes),
+    )
+
+
+def about_split(scores: SplitScores, bars: str) -> Iterator[str]:
+    """Say which bars a headline speaks of, who had seen them before, and how often."""
+    group = scores.pooled
+    period = f"{group.num_bars:,} {bars} from {group.first_time} to {group.last_time}"
+    if scores.split == Split.VALIDATION.text:
+        yield (
+            f"Scored on the validation's {period}, on which the best step was chosen: that flatters. "
+            "The test is sealed."
+        )
+        return
+    yield (f"Scored once on {period}, which neither training nor the choice of the best step has seen.")
+    if scores.num_looks is not None and scores.num_looks > 1:
+        yield (
+            f"This is look {scores.num_looks} at test bars of these assets and dates: multiply its p values "
+            f"by {scores.num_looks}."
+        )
 
 
 def claims(scored: Scored) -> Section:

@@ -87,7 +87,8 @@ class SplitScores:
     """One split, scored once: categories first, all seen assets together, unseen assets by category.
 
     ``unseen`` assets have no training bar, and are in no other group. ``fitted`` holds what was fitted or
-    chosen for each rival. Times are dates in UTC.
+    chosen for each rival. ``num_looks`` counts how often these bars were looked at as a test, this time
+    included; None for validation. Times are dates in UTC.
     """
 
     split: str
@@ -96,6 +97,7 @@ class SplitScores:
     categories: tuple[GroupScores, ...]
     unseen: tuple[GroupScores, ...]
     fitted: Mapping[str, Mapping[str, float]]
+    num_looks: int | None = None
 
 
 CURVE_LEVELS = tuple(round(0.05 * step, 2) for step in range(1, 20))

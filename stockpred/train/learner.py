@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from stockpred.config.base import TrainingConfig
+from stockpred.data.splits import Split
 from stockpred.train.optim import NetworkOptimizer, Precision
 
 Batch = dict[str, Tensor]
@@ -163,10 +164,10 @@ class Learner(ABC):
 
 
 class Task(Protocol):
-    """An experiment on prepared bars: what the core trains, and how the result is tested.
+    """An experiment on prepared bars: what the core trains, and how the result is scored.
 
     ``tasks/NAME/task.py`` makes it. ``prepare(experiment, paths, check_lease=...)`` of that module has made
-    the bars ready before, on rank 0. What its test calls of a learner beyond ``Learner`` stands there as a
+    the bars ready before, on rank 0. What its scoring calls of a learner beyond ``Learner`` stands there as a
     protocol named ``TaskLearner``, which is checked at submit and before training.
     """
 
@@ -180,8 +181,10 @@ class Task(Protocol):
         """Return one line about model and data, without the device."""
         ...
 
-    def test(self, best_step: int, device: torch.device, check_lease: Callable[[], None]) -> Iterator[str]:
-        """Score the networks once on the test period and write the results; yield lines for the log.
+    def score(
+        self, split: Split, best_step: int, device: torch.device, check_lease: Callable[[], None]
+    ) -> Iterator[str]:
+        """Score the networks once on validation or test and write the results; yield lines for the log.
 
         The networks hold the best weights and lie on ``device``. ``check_lease`` is called before each write.
         """

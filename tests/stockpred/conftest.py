@@ -73,7 +73,7 @@ def _experiment(universe: Path, **changes: Any) -> NextTokenExperiment:
             "d_ff": 8, "dropout": 0.0, "asset_embed_dim": 2, "category_embed_dim": 2,
             "token_embedding": "candle",
         },
-        "task": {"name": "next_token"},
+        "task": {"name": "next_token", "test": "once"},
         "learner": {"name": "language_model"},
     }  # fmt: skip
     tree["data"] |= {"stride": 8, "score_stride": None}
@@ -93,7 +93,7 @@ def _regression_experiment(universe: Path, **changes: Any) -> ForecastExperiment
             "features": {"us_equity": ["open", "high", "low", "close", "volume"], "index": ["close"]},
         },
         "model": {"name": "mlp", "context_length": 8, "hidden_dim": 8, "num_layers": 1, "dropout": 0.0},
-        "task": {"name": "forecast"},
+        "task": {"name": "forecast", "test": "once"},
         "learner": {"name": "supervised"},
     }
     tree["data"]["symbol"] = "X"

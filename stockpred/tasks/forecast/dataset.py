@@ -23,7 +23,7 @@ from stockpred.data.splits import Split, Splits
 from stockpred.data.universe import Asset, Universe
 
 CHANGES, LEVELS = "changes", "levels"
-ARRAYS = ("inputs_NF", "time", "close", "stretch_start", "split")
+ARRAYS = ("inputs_NF", "time", "close", "stretch_start", "row", "split")
 MAX_SYMBOLS_SHOWN = 8
 
 
@@ -48,6 +48,8 @@ class AssetSeries:
     """[N] adjusted close."""
     stretch_start: Ints
     """[N] the first bar of each bar's stretch."""
+    row: Ints
+    """[N] the row of each bar among all that were checked."""
     split: Splits
     """[N] the split that bar n, as a target, belongs to."""
     target_mean: float

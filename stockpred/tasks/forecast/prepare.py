@@ -91,6 +91,7 @@ def build(experiment: ForecastExperiment) -> PreparedSeries:
         time=time,
         close=close,
         stretch_start=inputs.stretch_start,
+        row=inputs.rows,
         split=split,
         target_mean=mean,
         target_scale=scale,

@@ -10,57 +10,42 @@ import pandas as pd
 
 from hpc.base import records
 from stockpred.config.forecast import ForecastExperiment
-from stockpred.report.elements import (
-    Cell,
-    Headline,
-    Picture,
-    Section,
-    Table,
-    TableRow,
-    Tile,
-    heads,
-    table_row,
-)
+from stockpred.report import scores as report_scores
+from stockpred.report.elements import Headline, Picture, Section, Table, Tile, heads, table_row
 from stockpred.report.format import (
     number,
-    p_value,
     parameter_count,
     percent,
     percent_interval,
     sentence,
-    share_cell,
     signed,
     significant,
     with_sign,
 )
 from stockpred.report.runfiles import RunFiles
+from stockpred.report.scores import Scored
 from stockpred.report.task_part import TaskReport, TestedPart, read_or_note
-from stockpred.score.inference import Estimate
-from stockpred.tasks.forecast import results as results_file
+from stockpred.score.claims import Claim, Verdict
+from stockpred.score.compare import SQUARED_ERROR
+from stockpred.score.results import ForecasterScores, GroupScores, SplitScores
 from stockpred.tasks.forecast.figures import forecast_and_errors
-from stockpred.tasks.forecast.results import BETTER, UNDECIDED, WORSE, ForecastResults, ForecastScores
 
-PREDICTIONS = ("time", "previous_close", "close", "forecast")
+PREDICTIONS = ("symbol", "time", "split", "previous_close", "expected_return", "realised_return")
 """The columns of ``predictions.parquet`` that are drawn."""
 MOST_BARS_DRAWN = 1000
 HOW_TO_LOOK = (
     "That forecasts follow the closes is no sign of skill: so does the last close. What counts is "
     "whether the blue dots lie nearer to zero than the ends of the pale lines."
 )
-_SKILL_CLAIMS = {
-    BETTER: "beats the last close",
-    WORSE: "is worse than the last close",
-    UNDECIDED: "has no skill against the last close that can be told from zero",
-}
 
 
 def read(files: RunFiles) -> TaskReport:
     """Make the task's report from the run's results, predictions and scaling."""
     notes: list[str] = []
-    results = read_or_note(files.paths.test_results, results_file.read, notes)
+    scored = report_scores.read(files.paths, notes)
     predictions = read_or_note(files.paths.predictions, read_predictions, notes)
     return TaskReport(
-        tested=_tested(files, results, predictions) if results else None,
+        tested=_tested(files, scored, predictions) if scored.judged else None,
         model_facts=tuple(_model_facts(files)),
         data_tables=(_scaling(records.read_json_if_any(files.paths.norm_stats) or {}),),
         notes=tuple(notes),
@@ -68,41 +53,61 @@ def read(files: RunFiles) -> TaskReport:
 
 
 def read_predictions(path: Path) -> pd.DataFrame:
-    """Return the drawn columns of a run's predictions, oldest bar first."""
-    return pd.read_parquet(path, columns=list(PREDICTIONS)).sort_values("time", kind="stable")
+    """Return what is drawn of a run's forecasts, oldest bar first: times, closes and forecast closes."""
+    table = pd.read_parquet(path, columns=list(PREDICTIONS)).sort_values("time", kind="stable")
+    previous = table["previous_close"]
+    return table.assign(
+        close=previous * (1.0 + table["realised_return"]),
+        forecast=previous * (1.0 + table["expected_return"]),
+    )
 
 
-def headline(results: ForecastResults, *, is_synthetic: bool) -> Headline:
-    """Say whether the model forecasts the next close better than the last close does."""
-    evaluated, model = results.evaluated, results.model
-    test = f"{results.num_bars:,} {'synthetic ' if is_synthetic else ''}test {results.bars}"
+def headline(
+    symbol: str, scores: SplitScores, *, is_synthetic: bool, is_first_evaluation: bool = False
+) -> Headline:
+    """Say whether the model forecasts the next return better than last value and drift do."""
+    evaluated, group = scores.evaluated, scores.pooled
+    bars = f"{group.num_bars:,} {'synthetic ' if is_synthetic else ''}{scores.split} {bars_word(group)}"
+    claim = claim_of(group)
     text = (
-        f"On {test} of {results.symbol}, {evaluated.model} with {parameter_count(evaluated.num_parameters)} "
-        f"parameters {_SKILL_CLAIMS[model.skill_in_words]}: "
-        f"{skill_text(model.skill, model.skill_interval)}."
+        f"On {bars} of {symbol}, {evaluated.model} with {parameter_count(evaluated.num_parameters)} "
+        f"parameters {_in_words(claim, group)}: {skill_text(group.model)}."
     )
     details = (
-        f"Scored once on the {results.bars} from {results.first_time} to {results.last_time}, which neither "
-        "training nor the choice of the best step has seen.",
-        "Skill is 1 \u2212 MSE / MSE of the last close: 0\u00a0% is what doing nothing gives, 100\u00a0% is "
-        "perfect.",
-        *_about_drift(results),
-        *_about_direction(results),
+        *report_scores.about_split(scores, bars_word(group)),
+        "Skill is 1 \u2212 MSE / MSE of the last value, on returns: 0\u00a0% is what doing nothing gives.",
+        *_about_claim(claim, group),
+        *_about_forecasts(group.model),
+        *(_FIRST_EVALUATION if is_first_evaluation else ()),
+        *_about_direction(group),
     )
-    return Headline(text, details, model.skill_in_words == BETTER)
+    return Headline(text, details, claim.is_better)
 
 
-def skill_text(value: float | None, interval: Estimate | None) -> str:
+_FIRST_EVALUATION = (
+    "The best step is that of the first evaluation: on the validation dates nothing was learnt after it.",
+)
+
+
+def claim_of(group: GroupScores) -> Claim:
+    """Return the claim that decides: squared errors of the return."""
+    claim = group.claim(SQUARED_ERROR)
+    assert claim is not None  # the last value and the drift are always among the rivals
+    return claim
+
+
+def bars_word(group: GroupScores) -> str:
+    """Return what the bars are called: days, where each date has one."""
+    return "days" if group.num_dates == group.num_bars else "bars"
+
+
+def skill_text(model: ForecasterScores) -> str:
     """Return a skill in percent with its interval."""
-    if value is None:
+    if model.skill is None:
         return "the last close is never off, so there is nothing to win"
-    text = f"skill {percent(value, 2)}\u00a0%"
+    text = f"skill {percent(model.skill, 2)}\u00a0%"
+    interval = model.skill_interval
     return f"{text} (95\u00a0% interval {percent_interval(interval)}\u00a0%)" if interval else text
-
-
-def skill_cell(value: float | None, interval: Estimate | None) -> Cell:
-    """Return a skill in percent, its interval beside it."""
-    return Cell(percent(value, 2), percent_interval(interval))
 
 
 def legend(model: str) -> str:
@@ -113,21 +118,35 @@ def legend(model: str) -> str:
     )
 
 
-def picture(results: ForecastResults, predictions: pd.DataFrame, *, title: str, caption: str) -> Picture:
-    """Draw the forecasts of the test period, of a long one the last bars; predictions oldest first."""
-    model = results.evaluated.model
-    name = f"test-{results.symbol.encode().hex()}-{model.encode().hex()}"
+def picture(symbol: str, model: str, predictions: pd.DataFrame, *, title: str, caption: str) -> Picture:
+    """Draw the forecasts of a period, of a long one the last bars; predictions oldest first."""
+    name = f"test-{symbol.encode().hex()}-{model.encode().hex()}"
     drawn = predictions.tail(MOST_BARS_DRAWN)
-    return Picture(title, caption, forecast_and_errors(name, model, results.symbol, drawn))
+    return Picture(title, caption, forecast_and_errors(name, model, symbol, drawn))
 
 
-def _tested(files: RunFiles, results: ForecastResults, predictions: pd.DataFrame | None) -> TestedPart:
+def _tested(files: RunFiles, scored: Scored, predictions: pd.DataFrame | None) -> TestedPart:
+    scores = scored.judged
+    assert scores is not None
+    symbol = str(files.assets[0].get("symbol")) if files.assets else "the asset"
+    is_first = scores.evaluated.best_step == files.first_evaluation
+    drawn = None if predictions is None else predictions[predictions["split"] == scores.split]
     return TestedPart(
-        results.evaluated,
-        headline(results, is_synthetic=files.is_synthetic),
-        tuple(_tiles(results)),
-        (_comparison(results), *((_forecasts(results, predictions),) if predictions is not None else ())),
+        scores.evaluated,
+        headline(symbol, scores, is_synthetic=files.is_synthetic, is_first_evaluation=is_first),
+        tuple(_tiles(scores.pooled)),
+        (
+            report_scores.claims(scored),
+            report_scores.comparison(scored, _ABOUT_PRICES),
+            *((_forecasts(symbol, scores, drawn),) if drawn is not None else ()),
+        ),
     )
+
+
+_ABOUT_PRICES = (
+    "R\u00b2 on prices is high for whoever repeats the last close, so a high one is no achievement; what is "
+    "claimed is decided on returns."
+)
 
 
 def _model_facts(files: RunFiles) -> Iterator[tuple[str, str]]:
@@ -135,111 +154,66 @@ def _model_facts(files: RunFiles) -> Iterator[tuple[str, str]]:
         yield "inputs", files.experiment.series.inputs
 
 
-def _about_drift(results: ForecastResults) -> tuple[str, ...]:
-    """Name the skill of the mean training return: a model may have learnt no more than that."""
-    drift = results.rival("drift")
-    if drift.skill is None:
-        return ()
-    skill = skill_text(drift.skill, drift.skill_interval)
-    return (f"The mean training return alone, added to each last close, has {skill}.",)
+def _in_words(claim: Claim, group: GroupScores) -> str:
+    """Return the verdict as the end of a sentence about the model."""
+    if claim.verdict is Verdict.BETTER:
+        return "forecasts the next return better than the last value and the drift do"
+    hardest = group.rival(claim.hardest).label.lower()
+    if claim.verdict is Verdict.WORSE:
+        return f"forecasts the next return worse than a rival does (the hardest is {hardest})"
+    if claim.verdict is Verdict.TOO_FEW_DATES:
+        return "cannot be judged on so few dates"
+    return f"has no skill that can be told from that of every rival (the hardest is {hardest})"
 
 
-def _about_direction(results: ForecastResults) -> tuple[str, ...]:
-    model, always_up = results.model.direction, results.rival("always_up").direction
+def _about_claim(claim: Claim, group: GroupScores) -> Iterator[str]:
+    for name, found in claim.differences.items():
+        if found is not None:
+            yield (
+                f"Against {group.rival(name).label.lower()}: squared error {with_sign(found.mean, 4)} "
+                f"%\u00b2 (95\u00a0% interval {signed(found.low, 4)} to {signed(found.high, 4)}; "
+                f"Diebold-Mariano p {number(found.p_value, 3)})."
+            )
+
+
+def _about_forecasts(model: ForecasterScores) -> Iterator[str]:
+    text = report_scores.about_forecasts(model)
+    if text:
+        yield text
+
+
+def _about_direction(group: GroupScores) -> Iterator[str]:
+    model, always_up = group.model.direction, group.rival("always_up").direction
     if model is None or always_up is None:
-        return ()
+        return
     ends = percent_interval(model, 1)
     spread = f" (95\u00a0% interval {ends}\u00a0%)" if ends else ""
-    return (
-        f"Direction: right on {percent(model.share)}\u00a0% of the {results.bars} that moved{spread}; always "
-        f"saying up is right on {percent(always_up.share)}\u00a0%.",
+    yield (
+        f"Direction: right on {percent(model.share)}\u00a0% of the {bars_word(group)} that moved{spread}; "
+        f"always saying up is right on {percent(always_up.share)}\u00a0%."
     )
 
 
-def _tiles(results: ForecastResults) -> Iterator[Tile]:
-    model, still, up = results.model, results.rival("persistence"), results.rival("always_up").direction
+def _tiles(group: GroupScores) -> Iterator[Tile]:
+    model, claim = group.model, claim_of(group)
     if model.skill is not None:
         interval = model.skill_interval
         context = f"95 % interval {percent_interval(interval)}\u00a0%" if interval else ""
-        yield Tile("Skill against the last close", f"{with_sign(100 * model.skill, 2)} %", context)
-    still_mse = significant(still.mse_price)
-    yield Tile("MSE of the next close", significant(model.mse_price), f"last close {still_mse}")
-    yield Tile("R\u00b2 on returns", number(model.r2_return, 4), f"last close {number(still.r2_return, 4)}")
+        yield Tile("Skill against the last value", f"{with_sign(100 * model.skill, 2)} %", context)
+    if claim.p_value is not None:
+        hardest = group.rival(claim.hardest).label.lower()
+        yield Tile("p of beating every rival", number(claim.p_value, 3), f"hardest: {hardest}")
+    if model.spread_bp is not None:
+        yield Tile("Spread of the forecasts", f"{significant(model.spread_bp, 3)} bp", _signs(model))
     if model.direction:
+        up = group.rival("always_up").direction
         beside = f"; always-up {percent(up.share)}\u00a0%" if up else ""
-        context = f"of {model.direction.num_trials:,} {results.bars}{beside}"
+        context = f"of {model.direction.num_trials:,} {bars_word(group)}{beside}"
         yield Tile("Direction right", f"{percent(model.direction.share)} %", context)
 
 
-def _comparison(results: ForecastResults) -> Section:
-    """Lay out the model and its rivals, all on the same bars: once on prices, once on returns."""
-    bars = results.bars
-    return Section(
-        "Model and rivals",
-        f"Every row is scored on the same {results.num_bars:,} {bars}. Skill: 1 \u2212 MSE / MSE of "
-        "persistence, with its 95 % interval; DM p: Diebold-Mariano test of the squared errors against "
-        "persistence; both with Newey-West errors by date. R\u00b2 is against the mean of the scored "
-        "outcomes. Direction: right signs of the forecast return with the 95 % interval; "
-        f"{bars} on which the close did not move, and forecasts of exactly no move, are left out.",
-        tables=(_on_prices(results), _on_returns(results)),
-        remarks=(
-            _r2_remark(results),
-            "Persistence repeats the last close. Drift adds the mean return of the training period, "
-            f"{percent(results.drift, 3)} % per bar. Always-up says only that the close will rise.",
-        ),
-    )
-
-
-def _r2_remark(results: ForecastResults) -> str:
-    """Say what R2 on prices is worth: it is high for whoever repeats the last close."""
-    still = results.rival("persistence").r2_price
-    value = "is not defined here" if still is None else f"is {signed(still, 4)} here for doing nothing"
-    return (
-        f"R\u00b2 on prices {value}: the last close alone is that close to the next one. A high R\u00b2 on "
-        "prices is therefore no achievement; R\u00b2 on returns and the skill tell more."
-    )
-
-
-def _on_prices(results: ForecastResults) -> Table:
-    """Lay out every forecaster that names a price."""
-    rows = [row for row in (results.model, *results.rivals) if row.mse_price is not None]
-    columns = heads("prices", "MSE", "MAE", "R\u00b2", "skill, %", "DM p")
-    return Table(columns, tuple(_price_row(row, is_model=row is results.model) for row in rows))
-
-
-def _price_row(scores: ForecastScores, *, is_model: bool) -> TableRow:
-    return table_row(
-        [
-            scores.label,
-            significant(scores.mse_price),
-            significant(scores.mae_price),
-            number(scores.r2_price, 4),
-            skill_cell(scores.skill, scores.skill_interval),
-            p_value(scores.versus_persistence),
-        ],
-        is_model=is_model,
-    )
-
-
-def _on_returns(results: ForecastResults) -> Table:
-    """Lay out every forecaster: returns in percent, and the direction."""
-    rows = (results.model, *results.rivals)
-    columns = heads("returns", "MSE, %\u00b2", "MAE, %", "R\u00b2", "skill, %", "direction, %")
-    return Table(columns, tuple(_return_row(row, is_model=row is results.model) for row in rows))
-
-
-def _return_row(scores: ForecastScores, *, is_model: bool) -> TableRow:
-    return table_row(
-        [
-            scores.label,
-            significant(None if scores.mse_return is None else 1e4 * scores.mse_return),
-            significant(None if scores.mae_return is None else 100 * scores.mae_return),
-            number(scores.r2_return, 4),
-            skill_cell(scores.skill_return, scores.skill_return_interval),
-            share_cell(scores.direction),
-        ],
-        is_model=is_model,
-    )
+def _signs(model: ForecasterScores) -> str:
+    return f"always {model.always}" if model.always else "up and down"
 
 
 def _scaling(norm_stats: dict[str, Any]) -> Table:
@@ -258,12 +232,12 @@ def _scaling(norm_stats: dict[str, Any]) -> Table:
     return Table(columns, tuple(rows))
 
 
-def _forecasts(results: ForecastResults, predictions: pd.DataFrame) -> Section:
+def _forecasts(symbol: str, scores: SplitScores, predictions: pd.DataFrame) -> Section:
     reach = "all" if len(predictions) <= MOST_BARS_DRAWN else f"the last {MOST_BARS_DRAWN:,} of"
-    shown = sentence(f"{reach} {len(predictions):,} test {results.bars}")
-    caption = f"{shown} {legend(results.evaluated.model)}"
+    shown = sentence(f"{reach} {len(predictions):,} {scores.split} {bars_word(scores.pooled)}")
+    model = scores.evaluated.model
     return Section(
         "Forecasts of the next close",
         HOW_TO_LOOK,
-        pictures=(picture(results, predictions, title=results.symbol, caption=caption),),
+        pictures=(picture(symbol, model, predictions, title=symbol, caption=f"{shown} {legend(model)}"),),
     )

@@ -1,11 +1,12 @@
-"""Forecast the next close of one asset, and test it beside persistence, drift and always-up.
+"""Forecast the next close of one asset, and score it beside the last value, drift and always-up.
 
-Axes: B samples, M test samples.
+Axes: B samples, M scored samples.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -16,19 +17,26 @@ from hpc.run.paths import RunPaths
 from stockpred.config import registry
 from stockpred.config.forecast import ForecastExperiment
 from stockpred.config.registry import LEARNERS, MODELS
+from stockpred.data.arrays import Floats
+from stockpred.data.prepared import read_bars
 from stockpred.data.splits import Split
-from stockpred.report.format import parameter_count, percent, percent_interval, plain, significant
+from stockpred.report.format import parameter_count, percent, percent_interval, plain
+from stockpred.score import files
+from stockpred.score.field import Field
+from stockpred.score.history import History
 from stockpred.score.metrics import EvaluatedModel
+from stockpred.score.results import ForecasterScores
+from stockpred.score.rival import Kind
+from stockpred.tasks.forecast import evaluate
 from stockpred.tasks.forecast.dataset import AssetSeries, features_of, load, only_asset
-from stockpred.tasks.forecast.evaluate import Forecasts, evaluate_test
-from stockpred.tasks.forecast.results import ForecastScores
 from stockpred.tasks.forecast.stream import SeriesStream
 from stockpred.train.cadence import random_key
+from stockpred.train.checkpoint import CheckLease
 from stockpred.train.learner import Batch, num_parameters, to_device
 
 
 class TaskLearner(Protocol):
-    """What the test asks of a learner, beyond ``Learner``; a check reads the methods from this text."""
+    """What scoring asks of a learner, beyond ``Learner``; a check reads the methods from this text."""
 
     networks: dict[str, nn.Module]
 
@@ -90,29 +98,34 @@ class ForecastTask:
             f"{len(self.stream.samples[Split.VALIDATION])} validation targets"
         )
 
-    def test(self, best_step: int, device: torch.device, check_lease: Callable[[], None]) -> Iterator[str]:
-        found = evaluate_test(
-            self.forecasts(Split.TEST, device),
-            drift=float(self.series.returns(self.stream.samples[Split.TRAIN]).mean()),
-            paths=self.paths,
+    def score(
+        self, split: Split, best_step: int, device: torch.device, check_lease: CheckLease
+    ) -> Iterator[str]:
+        samples = self.stream.samples[split]
+        scores, table = evaluate.score(
+            self.series,
+            samples,
+            self.series.prices(samples, self.forecasts(split, device)),
+            split=split,
             evaluated=EvaluatedModel(self.experiment.model.name, self.num_parameters, best_step),
-            check_lease=check_lease,
+            field=self._field,
         )
-        yield from (_line(row) for row in (found.model, *found.rivals) if row.mse_price is not None)
+        files.write(self.paths, self.experiment.task.name, scores, table, check_lease)
+        group = scores.pooled
+        yield from (_line(split, row) for row in (group.model, *group.rivals) if row.skill is not None)
 
-    def forecasts(self, split: Split, device: torch.device) -> Forecasts:
-        """Return the model's forecast of every target of ``split``, oldest first."""
+    def forecasts(self, split: Split, device: torch.device) -> Floats:
+        """Return the model's forecast [M] of every target of ``split`` in model units, oldest first."""
         batches = self.stream.scored(split, 0, 1, self.experiment.training.batch_size)
         found = [self.learner.forecast(to_device(batch, device)).cpu().numpy() for batch in batches]
-        series, samples = self.series, self.stream.samples[split]
-        return Forecasts(
-            symbol=series.symbol,
-            category=series.category,
-            time=np.asarray(series.time[samples + 1]),
-            previous_close=np.asarray(series.close[samples]),
-            close=np.asarray(series.close[samples + 1]),
-            forecast=series.prices(samples, np.concatenate(found).astype(np.float64)),
-        )
+        return np.concatenate(found).astype(np.float64)
+
+    @cached_property
+    def _field(self) -> Field:
+        """The rivals that name a price, fitted once for all splits."""
+        checked, split = read_bars(self.paths.prepared)
+        category = np.zeros(len(split), np.int64)  # of one asset
+        return Field(History.of(checked, split, category), (Kind.POINT,))
 
 
 def task(experiment: ForecastExperiment, paths: RunPaths) -> ForecastTask:
@@ -120,8 +133,6 @@ def task(experiment: ForecastExperiment, paths: RunPaths) -> ForecastTask:
     return ForecastTask(experiment, paths)
 
 
-def _line(row: ForecastScores) -> str:
-    error = f"test {row.label:<12} MSE {significant(row.mse_price)}"
-    if row.skill is None or row.skill_interval is None:
-        return plain(error)
-    return plain(f"{error}, skill {percent(row.skill, 2)} % ({percent_interval(row.skill_interval)})")
+def _line(split: Split, row: ForecasterScores) -> str:
+    interval = f" ({percent_interval(row.skill_interval)})" if row.skill_interval else ""
+    return plain(f"{split.text} {row.label:<20} skill {percent(row.skill, 2)} %{interval}")

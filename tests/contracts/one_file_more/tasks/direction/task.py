@@ -98,14 +98,17 @@ class DirectionTask:
     def describe(self) -> str:
         return f"{self.experiment.model.name} on {self.stream.num_samples} days"
 
-    def test(self, best_step: int, device: torch.device, check_lease: Callable[[], None]) -> Iterator[str]:
-        batch = to_device(self.stream.gather(self.stream.samples[Split.TEST]), device)
+    def score(
+        self, split: Split, best_step: int, device: torch.device, check_lease: Callable[[], None]
+    ) -> Iterator[str]:
+        batch = to_device(self.stream.gather(self.stream.samples[split]), device)
         with torch.no_grad():
             score_B = self.learner.networks["model"].eval()(batch["inputs"])
         share = ((score_B > 0) == (batch["is_up"] > 0)).float().mean().item()
         check_lease()
-        records.write_json(self.paths.test_results, {"best_step": best_step, "share_right": share})
-        yield f"test: {100 * share:.1f} % of {len(score_B)} days right"
+        results = self.paths.test_results if split is Split.TEST else self.paths.validation_results
+        records.write_json(results, {"best_step": best_step, "share_right": share})
+        yield f"{split.text}: {100 * share:.1f} % of {len(score_B)} days right"
 
 
 def task(experiment: Experiment, paths: RunPaths) -> DirectionTask:
