@@ -68,7 +68,7 @@ class RunFiles:
     @property
     def first_evaluation(self) -> int | None:
         """The first step at which validation was scored."""
-        return next((row["step"] for row in self.metrics if row.get("kind") == "validation"), None)
+        return next((row["step"] for row in self.metrics if row.get("validation")), None)
 
     @property
     def early_stop(self) -> EarlyStop | None:

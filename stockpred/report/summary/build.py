@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Sequence
+import statistics
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from hpc.base import records
+from hpc.base import records, text
 from hpc.base.errors import ExitCode
-from stockpred.report.format import plain
-from stockpred.report.summary import gather, page, task_part
+from stockpred.report.elements import Tile
+from stockpred.report.format import p_value, plain, signed
+from stockpred.report.summary import gather, headline, page, rows, tables, task_part
+from stockpred.report.summary.correction import num_looks, runs_replaced
 from stockpred.report.summary.gather import Gathered
-from stockpred.report.summary.task_part import CsvTable, TaskSummary, TextTable
+from stockpred.report.summary.rows import Measure, ModelRow, SubjectRows
+from stockpred.report.summary.task_part import TaskPart
+from stockpred.score.claims import Verdict
 
 
 @dataclass(frozen=True)
@@ -38,48 +40,55 @@ def summarise(run_dirs: Sequence[Path], prefix: Path) -> Summary:
     gathered = gather.gather(files, part.reader)
     if not gathered.subjects:
         return _nothing(gathered.notes)
-    csv_path, html_path = (prefix.with_name(f"{prefix.name}.{ending}") for ending in ("csv", "html"))
-    folder = html_path.resolve().parent
-    summary = part.summarise(gathered, folder)
-    _write(csv_path, _to_csv(summary.csv))
-    _write(html_path, page.render(gathered, summary))
-    return Summary(_text(gathered, summary, (csv_path, html_path)), ExitCode.OK)
+    return _written(gathered, part, prefix)
 
 
 def _nothing(notes: Sequence[str]) -> Summary:
     return Summary("\n".join((*notes, "there is nothing to summarise")), ExitCode.FAILED)
 
 
-def _text(gathered: Gathered[Any], summary: TaskSummary, written: Sequence[Path]) -> str:
-    synthetic = dict.fromkeys(run.subject for run in gathered.runs if run.is_synthetic)
-    alarm = [f"synthetic bars: {', '.join(synthetic)}"] if synthetic else []
-    claims = (plain(summary.headline.text), *map(plain, summary.cautions))
-    parts = (*alarm, *gathered.notes, *claims, "", _columns(summary.table), "", *map(str, written))
-    return "\n".join(parts)
+def _written(gathered: Gathered, part: TaskPart, prefix: Path) -> Summary:
+    subjects = rows.of(gathered, part.measure)
+    csv_path, html_path = (prefix.with_name(f"{prefix.name}.{ending}") for ending in ("csv", "html"))
+    folder = html_path.resolve().parent
+    said = headline.headline(gathered, subjects)
+    comparison = tables.section(subjects, part.measure, part.subject_word, folder, _counted(gathered))
+    sections = (comparison, *part.pictures(gathered))
+    _write(csv_path, tables.to_csv(subjects))
+    _write(html_path, page.render(gathered, said, tuple(_tiles(subjects, part.measure)), sections))
+    alarm = [f"synthetic bars: {', '.join(synthetic)}"] if (synthetic := gathered.synthetic) else []
+    claims = (plain(said.text), *map(plain, headline.cautions(subjects)))
+    table = tables.for_terminal(subjects, part.measure, part.subject_word).text()
+    lines = (*alarm, *gathered.notes, *claims, "", table, "", str(csv_path), str(html_path))
+    return Summary("\n".join(lines), ExitCode.OK)
 
 
-def _columns(table: TextTable) -> str:
-    """Return the table with text aligned left, numbers right, and an empty line between blocks."""
-    rows = [row for block in table.blocks for row in block]
-    widths = [max(map(len, column)) for column in zip(table.heads, *rows, strict=True)]
-
-    def line(cells: Sequence[str]) -> str:
-        aligned = [
-            cell.ljust(width) if column < table.num_text_columns else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(cells, widths, strict=True))
-        ]
-        return "  ".join(aligned).rstrip()
-
-    blocks = ("\n".join(map(line, block)) for block in table.blocks)
-    return "\n".join((line(table.heads), "\n\n".join(blocks)))
+def _counted(gathered: Gathered) -> str:
+    """Say how many looks the correction counts."""
+    replaced = len(runs_replaced(gathered))
+    older = f", {replaced} of them by runs that newer ones replaced" if replaced else ""
+    return f"all {text.count(num_looks(gathered), 'look')} at these bars{older}"
 
 
-def _to_csv(table: CsvTable) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(table.columns)
-    writer.writerows(table.rows)
-    return text.getvalue()
+def _tiles(subjects: Sequence[SubjectRows], measure: Measure) -> Iterator[Tile]:
+    """Yield the key figures: claims that hold, the median figure, the smallest p value, spread over seeds."""
+    models = [row for subject in subjects for row in subject.models]
+    better, worse = (
+        sum(row.verdict is verdict for row in models) for verdict in (Verdict.BETTER, Verdict.WORSE)
+    )
+    undecided = len(models) - better - worse
+    yield Tile("Better than every rival", f"{better} of {len(models)}", f"{undecided} not, {worse} worse")
+    values = [value for row in models if (value := row.value(row.run.judged)) is not None]
+    if values:
+        span = f"from {signed(min(values), measure.digits)} to {signed(max(values), measure.digits)}"
+        yield Tile(f"Median {measure.head}", signed(statistics.median(values), measure.digits), span)
+    least = min((row for row in models if row.corrected_p is not None), key=_corrected, default=None)
+    if least:
+        yield Tile("Smallest p, corrected", p_value(least.corrected_p), least.name)
+
+
+def _corrected(row: ModelRow) -> float:
+    return 1.0 if row.corrected_p is None else row.corrected_p
 
 
 def _write(path: Path, content: str) -> None:

@@ -1,46 +1,68 @@
-"""Holm's correction over all runs that were tested on the bars of a summary."""
+"""Holm's correction over all looks at the bars of a summary, whether or not their runs are shown."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from hpc.base import text
-from stockpred.report.summary.gather import Gathered, R, TestedRun
-from stockpred.score import inference
-from stockpred.score.inference import Estimate
+from stockpred.report.summary.gather import Gathered, SubjectRuns, TestedRun
+from stockpred.score import inference, looks
+from stockpred.score.claims import Claim
 
 LEVEL = 0.05
 
 
-def compared(gathered: Gathered[R], comparison: Callable[[R], Estimate | None]) -> tuple[TestedRun[R], ...]:
-    """Return the runs that were compared with a rival, those too that newer ones have replaced."""
-    return tuple(run for run in gathered.tested if comparison(run.results) is not None)
+def corrected_p_values(gathered: Gathered, measure: str) -> dict[Path, float]:
+    """Return the corrected p value of each run's claim in a measure, by the run's directory.
+
+    Looks whose p values are not known count as if theirs were 1, which can only make the others larger.
+    """
+    known = {
+        run.paths.root: claim.p_value
+        for run in gathered.tested
+        if (claim := claim_of(run, measure)) is not None and claim.p_value is not None
+    }
+    unknown = max(num_looks(gathered) - len(known), 0)
+    corrected = inference.holm((*known.values(), *[1.0] * unknown))
+    return dict(zip(known, corrected, strict=False))
 
 
-def corrected_p_values(
-    runs: Sequence[TestedRun[R]], comparison: Callable[[R], Estimate | None]
-) -> dict[Path, float]:
-    """Return the corrected p value of each compared run by its directory."""
-    found = [(run.paths.root, comparison(run.results)) for run in runs]
-    p_values = {root: estimate.p_value for root, estimate in found if estimate is not None}
-    return dict(zip(p_values, inference.holm(tuple(p_values.values())), strict=True))
+def claim_of(run: TestedRun, measure: str) -> Claim | None:
+    """Return a run's claim in a measure on the split that it is judged by."""
+    return run.judged.pooled.claim(measure)
+
+
+def num_looks(gathered: Gathered) -> int:
+    """Return how many looks at tests the summary's claims have to answer for.
+
+    Those of the ledger that overlap with a shown run's test, but at least as many as there are runs.
+    """
+    return sum(
+        max(_recorded(subject), len(subject.runs) + len(subject.older)) for subject in gathered.subjects
+    )
+
+
+def _recorded(subject: SubjectRuns) -> int:
+    """Return how many looks the ledgers hold that overlap with one of a subject's tests."""
+    found = set()
+    for run in subject.runs:
+        known = looks.read(looks.ledger_of(run.paths))
+        own = [look for look in known if (look.case, look.run_id) == (run.paths.case, run.paths.run_id)]
+        found |= {look.of for look in known if any(look.overlaps(one) for one in own)}
+    return len(found)
 
 
 def explanation(num_tests: int) -> Iterator[str]:
     """Say why and how p values are corrected, where there is more than one."""
     if num_tests > 1:
         yield (
-            f"Among {num_tests} tested models one may shine by luck. So a model counts only where its "
-            "Diebold-Mariano p value stays below 0.05 after Holm's correction: the smallest is multiplied "
-            f"by {num_tests}, the next by {num_tests - 1}, and so on. Then even one false claim has a chance "
-            "of at most 5\u00a0%."
+            f"Among {num_tests} looks one model may shine by luck. So a claim counts only where its p value "
+            f"stays below 0.05 after Holm's correction: the smallest is multiplied by {num_tests}, the next "
+            f"by {num_tests - 1}, and so on. Then even one false claim has a chance of at most 5\u00a0%."
         )
 
 
-def counted_tests(gathered: Gathered[R], runs: Sequence[TestedRun[R]]) -> str:
-    """Say how many tests of the compared runs the correction counts."""
+def runs_replaced(gathered: Gathered) -> Sequence[TestedRun]:
+    """Return the runs that newer ones have replaced: their looks count, too."""
     shown = {run.paths.root for run in gathered.runs}
-    older = sum(run.paths.root not in shown for run in runs)
-    replaced = f", {older} of them by runs that newer ones replaced" if older else ""
-    return f"all {text.count(len(runs), 'test')} on these bars{replaced}"
+    return tuple(run for run in gathered.tested if run.paths.root not in shown)

@@ -6,18 +6,15 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, Protocol, TypeVar
-
-import pandas as pd
 
 from hpc.base import records, text
 from hpc.base.errors import UserError, raise_all
 from hpc.run.history import History
 from hpc.run.paths import RunPaths
-from stockpred.report import runfiles
+from stockpred.report import runfiles, scores
 from stockpred.report.runfiles import RunFiles
-from stockpred.report.task_part import read_or_note
-from stockpred.score.metrics import EvaluatedModel
+from stockpred.report.scores import Scored
+from stockpred.score.results import SplitScores
 
 _SAME_IN_EVERY_ROW = (
     *("array", "resources", "retry", "data.dir", "model.name"),
@@ -31,42 +28,24 @@ The model's name is among them because it begins every label.
 _ROUNDING = 1e-9
 """Relative difference of errors up to which two runs were scored on the same bars."""
 
-
-class TaskResults(Protocol):
-    """What the results of every task have."""
-
-    @property
-    def evaluated(self) -> EvaluatedModel: ...
-
-
-R = TypeVar("R", bound=TaskResults)
-
-
-def same_errors(one: Sequence[float | None], other: Sequence[float | None]) -> bool:
-    """Say whether two runs' errors of a rival that knows nothing but the bars are those of the same bars."""
-    pairs = zip(one, other, strict=True)
-    return all(a is not None and b is not None and math.isclose(a, b, rel_tol=_ROUNDING) for a, b in pairs)
+_KNOWS_NOTHING = "last_value"
+"""The rival by which bars are recognised: its errors depend on the bars alone."""
 
 
 @dataclass(frozen=True)
-class Reader(Generic[R]):
-    """How a task reads its runs.
+class Reader:
+    """How a task tells its runs apart.
 
-    ``subject`` names what a run was tested on (an asset, a case), also where there are no results; runs of
-    one subject are side by side if ``same_bars`` says that both were scored on the same bars.
+    ``subject`` names what a run was scored on (an asset, a case), also where there are no results.
     ``column_settings`` are settings that have a column of their own and so are no part of a run's label.
-    ``predictions`` is None for a task whose summary draws none.
     """
 
-    results: Callable[[Path], R]
-    subject: Callable[[RunFiles, R | None], str]
-    same_bars: Callable[[R, R], bool]
-    predictions: Callable[[Path], pd.DataFrame] | None = None
+    subject: Callable[[RunFiles], str]
     column_settings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
-class TestedRun(Generic[R]):
+class TestedRun:
     """A run with results; ``written`` is when they were, in ns since 1970.
 
     ``settings`` are those given beyond the case and its preset, such as ``series.inputs=levels``.
@@ -76,8 +55,7 @@ class TestedRun(Generic[R]):
 
     files: RunFiles
     subject: str
-    results: R
-    predictions: pd.DataFrame | None
+    scored: Scored
     written: int
     settings: tuple[str, ...]
 
@@ -86,13 +64,20 @@ class TestedRun(Generic[R]):
         return self.files.paths
 
     @property
+    def judged(self) -> SplitScores:
+        """The test, or the validation while the test is sealed."""
+        judged = self.scored.judged
+        assert judged is not None  # a run without scores is not gathered
+        return judged
+
+    @property
     def is_synthetic(self) -> bool:
         return self.files.is_synthetic
 
     @property
     def label(self) -> str:
         """The model and the settings that differ from the case's own."""
-        return " ".join((self.results.evaluated.model, *self.settings))
+        return " ".join((self.judged.evaluated.model, *self.settings))
 
     @property
     def name(self) -> str:
@@ -100,39 +85,44 @@ class TestedRun(Generic[R]):
 
 
 @dataclass(frozen=True, eq=False)
-class SubjectRuns(Generic[R]):
+class SubjectRuns:
     """The runs of one subject, by label; ``newest`` is the latest of all.
 
     ``older`` were scored on the same bars, too, before a newer run of their label.
     """
 
     subject: str
-    newest: TestedRun[R]
-    runs: tuple[TestedRun[R], ...]
-    older: tuple[TestedRun[R], ...]
+    newest: TestedRun
+    runs: tuple[TestedRun, ...]
+    older: tuple[TestedRun, ...]
 
 
 @dataclass(frozen=True, eq=False)
-class Gathered(Generic[R]):
+class Gathered:
     """The subjects in the order in which they were named.
 
     ``without_task`` maps why runs name no task to their ids. ``left_out`` has a line for each other run that
     is not here and says why; ``damage`` names files that could not be read of runs that are.
     """
 
-    subjects: tuple[SubjectRuns[R], ...]
+    subjects: tuple[SubjectRuns, ...]
     without_task: dict[str, tuple[str, ...]]
     left_out: tuple[str, ...]
     damage: tuple[str, ...]
 
     @property
-    def runs(self) -> tuple[TestedRun[R], ...]:
+    def runs(self) -> tuple[TestedRun, ...]:
         return tuple(run for subject in self.subjects for run in subject.runs)
 
     @property
-    def tested(self) -> tuple[TestedRun[R], ...]:
+    def tested(self) -> tuple[TestedRun, ...]:
         """Every run that was scored on the bars shown, those too that newer ones have replaced."""
         return tuple(run for subject in self.subjects for run in (*subject.runs, *subject.older))
+
+    @property
+    def synthetic(self) -> tuple[str, ...]:
+        """The subjects whose bars are invented."""
+        return tuple(dict.fromkeys(run.subject for run in self.runs if run.is_synthetic))
 
     @property
     def num_left_out(self) -> int:
@@ -187,41 +177,57 @@ def without_task(files: Sequence[RunFiles]) -> dict[str, tuple[str, ...]]:
     return {reason: run_ids for reason, run_ids in reasons.items() if run_ids}
 
 
-def gather(files: Sequence[RunFiles], reader: Reader[R]) -> Gathered[R]:
+def gather(files: Sequence[RunFiles], reader: Reader) -> Gathered:
     """Choose among the runs that have results; ``files`` are of one task, or of none."""
     left_out, damage = list[str](), list[str]()
     with_task = [one for one in files if one.task]
     tested = [run for run in (_tested(one, reader, left_out, damage) for one in with_task) if run is not None]
     subjects = [
-        _choose([run for run in tested if run.subject == subject], reader, left_out)
+        _choose([run for run in tested if run.subject == subject], left_out)
         for subject in dict.fromkeys(run.subject for run in tested)
     ]
     return Gathered(tuple(subjects), without_task(files), tuple(left_out), tuple(damage))
 
 
-def _tested(
-    files: RunFiles, reader: Reader[R], left_out: list[str], damage: list[str]
-) -> TestedRun[R] | None:
-    """Return the run with its results, or None and a line that says why there are none."""
+def _tested(files: RunFiles, reader: Reader, left_out: list[str], damage: list[str]) -> TestedRun | None:
+    """Return the run with its scores, or None and a line that says why there are none."""
     paths, problems = files.paths, list[str]()
-    results = read_or_note(paths.test_results, reader.results, problems)
-    draw = reader.predictions
-    predictions = read_or_note(paths.predictions, draw, problems) if draw else None
-    subject = reader.subject(files, results)
+    scored = scores.read(paths, problems)
+    subject = reader.subject(files)
     name = f"{subject} ({paths.run_id})"
     note = f"{name}: {'; '.join(problems)}"
-    if results is None:
-        left_out.append(note if paths.test_results.exists() else _why_no_result(name, files.history))
+    if scored.judged is None:
+        left_out.append(note if problems else _why_no_result(name, files.history))
         return None
     damage.extend([note] if problems else [])
-    written = paths.test_results.stat().st_mtime_ns
+    written = paths.validation_results if scored.test is None else paths.test_results
     settings = _settings(paths, (*_SAME_IN_EVERY_ROW, *reader.column_settings))
-    return TestedRun(files, subject, results, predictions, written, settings)
+    return TestedRun(files, subject, scored, written.stat().st_mtime_ns, settings)
+
+
+def _same_bars(one: Scored, other: Scored) -> bool:
+    """Say whether a rival that knows nothing but the bars did the same in both, on every split of both."""
+    pairs = ((one.validation, other.validation), (one.test, other.test))
+    return all(_did_the_same(*pair) for pair in pairs if None not in pair)
+
+
+def _did_the_same(one: SplitScores | None, other: SplitScores | None) -> bool:
+    assert one is not None
+    assert other is not None
+    first, second = one.pooled, other.pooled
+    if (first.num_bars, first.first_time, first.last_time) != (
+        second.num_bars,
+        second.first_time,
+        second.last_time,
+    ):
+        return False
+    errors = [group.rival(_KNOWS_NOTHING).mae_bp for group in (first, second)]
+    return None not in errors and math.isclose(errors[0] or 0.0, errors[1] or 0.0, rel_tol=_ROUNDING)
 
 
 def _why_no_result(name: str, history: History) -> str:
     if history.finished:
-        return f"no result: {name}: it finished, but its test_results.json is not there"
+        return f"no result: {name}: it finished, but its results are not there"
     if history.is_over and history.last is not None:
         return f"no result: {name}: {history.last.cause or 'unknown cause'}"
     if history.is_cancelled:
@@ -245,13 +251,13 @@ def _is_in(key: str, groups: Sequence[str]) -> bool:
     return any(key == name or key.startswith(f"{name}.") for name in groups)
 
 
-def _choose(tested: list[TestedRun[R]], reader: Reader[R], left_out: list[str]) -> SubjectRuns[R]:
+def _choose(tested: list[TestedRun], left_out: list[str]) -> SubjectRuns:
     """Choose among one subject's runs; name each that is left out, and why."""
     newest, *others = sorted(tested, key=lambda run: run.written, reverse=True)
     chosen = {newest.label: newest}
-    older: list[TestedRun[R]] = []
+    older: list[TestedRun] = []
     for run in others:
-        if not reader.same_bars(run.results, newest.results):
+        if not _same_bars(run.scored, newest.scored):
             left_out.append(f"left out: {run.name}, scored on other bars than {newest.paths.run_id}")
         elif run.label in chosen:
             older.append(run)

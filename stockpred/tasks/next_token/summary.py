@@ -1,0 +1,26 @@
+"""The next-token task's part of a summary: CRPS of the return by case."""
+
+from __future__ import annotations
+
+from stockpred.report.elements import Section
+from stockpred.report.runfiles import RunFiles
+from stockpred.report.summary.gather import Gathered, Reader
+from stockpred.report.summary.rows import Measure
+from stockpred.report.summary.task_part import TaskPart
+from stockpred.score.compare import CRPS
+
+
+def _case(files: RunFiles) -> str:
+    return files.case
+
+
+def _no_pictures(gathered: Gathered) -> tuple[Section, ...]:
+    return ()
+
+
+PART = TaskPart(
+    Reader(subject=_case),
+    Measure(CRPS, "CRPS, bp", lambda scores: scores.crps_bp, digits=2),
+    subject_word="case",
+    pictures=_no_pictures,
+)
