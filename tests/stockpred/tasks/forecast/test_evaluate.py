@@ -1,35 +1,29 @@
-"""A regressor's test: figures by hand, persistence on real bars by pandas, every bar once."""
+"""A regressor's scores: figures by hand, persistence on real bars by pandas, honest verdicts."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from scipy import stats
 
 from hpc.base.errors import UserError
-from hpc.run.paths import RunPaths
-from stockpred.score import metrics
+from stockpred.data.splits import Split
+from stockpred.score.claims import Claim, Verdict
+from stockpred.score.compare import SQUARED_ERROR
+from stockpred.score.field import Field
+from stockpred.score.history import History
 from stockpred.score.metrics import EvaluatedModel
-from stockpred.tasks.forecast import results as results
-from stockpred.tasks.forecast.evaluate import Forecasts, evaluate_test, score
-from stockpred.tasks.forecast.results import BETTER, UNDECIDED, WORSE, ForecastScores
+from stockpred.score.results import SplitScores
+from stockpred.score.rival import Kind
+from stockpred.tasks.forecast import evaluate
+from stockpred.tasks.forecast.dataset import AssetSeries
 
 DAY_NS = 86_400_000_000_000
 MLP = EvaluatedModel("mlp", 8449, 40)
-BY_HAND = Forecasts(
-    symbol="XYZ",
-    category="us_equity",
-    time=np.arange(4) * DAY_NS,
-    previous_close=np.array([100.0, 110.0, 99.0, 99.0]),
-    close=np.array([110.0, 99.0, 99.0, 108.9]),
-    forecast=np.array([105.0, 108.9, 100.98, 98.01]),
-)
-"""Returns +10 %, -10 %, 0, +10 %; forecast +5 %, -1 %, +2 %, -1 %."""
+NUM_TRAINING = 200
 
 PROTOCOL = {
     "AAPL": (5.7225, 1.7749, 0.98009, 0.5428),
@@ -44,88 +38,117 @@ PROTOCOL = {
 """Persistence from 2023-01-01 to 2024-06-28, 374 days: MSE, MAE, R2, and up days among all days."""
 
 
-def random_walk(num_bars: int = 400, seed: int = 0, share: float = 0.0) -> Forecasts:
-    """Return a walk whose forecast knows this share of each return."""
-    rng = np.random.default_rng(seed)
-    returns = 0.02 * rng.standard_normal(num_bars)
-    close = 100.0 * np.cumprod(1.0 + returns)
-    previous = close / (1.0 + returns)
-    return Forecasts(
-        "WALK", "us_equity", np.arange(num_bars) * DAY_NS, previous, close, previous * (1.0 + share * returns)
+def series_of(close: np.ndarray, split: np.ndarray, time: np.ndarray | None = None) -> AssetSeries:
+    """Return a series of one stretch."""
+    num_bars = len(close)
+    return AssetSeries(
+        symbol="WALK",
+        category="us_equity",
+        kind="changes",
+        features=("close",),
+        inputs_NF=np.zeros((num_bars, 1), np.float32),
+        time=np.arange(num_bars) * DAY_NS if time is None else time,
+        close=close,
+        stretch_start=np.zeros(num_bars, np.int64),
+        row=np.arange(num_bars),
+        split=split.astype(np.int8),
+        target_mean=0.0,
+        target_scale=1.0,
     )
 
 
+def field_of(series: AssetSeries) -> Field:
+    close = series.close
+    history = History(
+        open=close,
+        high=close,
+        low=close,
+        close=close,
+        volume=np.full(len(close), np.nan),
+        change=np.r_[np.nan, close[1:] / close[:-1] - 1.0],
+        time=series.time,
+        asset=np.zeros(len(close), np.int64),
+        category=np.zeros(len(close), np.int64),
+        split=series.split,
+    )
+    return Field(history, (Kind.POINT,))
+
+
+def scored(series: AssetSeries, expected_M: np.ndarray) -> tuple[SplitScores, pd.DataFrame]:
+    samples = series.samples(Split.TEST)
+    price = series.close[samples] * (1.0 + expected_M)
+    return evaluate.score(series, samples, price, split=Split.TEST, evaluated=MLP, field=field_of(series))
+
+
+def walk(num_bars: int = 400, seed: int = 0, mean: float = 0.0) -> tuple[AssetSeries, np.ndarray]:
+    """Return a random walk after a training period of its kind, and the returns of its test."""
+    rng = np.random.default_rng(seed)
+    returns = mean + 0.02 * rng.standard_normal(NUM_TRAINING + num_bars)
+    split = np.repeat([Split.TRAIN, Split.TEST], (NUM_TRAINING, num_bars))
+    return series_of(100.0 * np.cumprod(1.0 + returns), split), returns[NUM_TRAINING:]
+
+
+def claim_of(scores: SplitScores) -> Claim:
+    claim = scores.pooled.claim(SQUARED_ERROR)
+    assert claim is not None
+    return claim
+
+
 def test_every_figure_of_a_case_done_by_hand() -> None:
-    found = score(BY_HAND, drift=0.01, evaluated=MLP).model
-    assert found.mse_price == pytest.approx((25 + 98.01 + 3.9204 + 118.5921) / 4)
-    assert found.mae_price == pytest.approx((5 + 9.9 + 1.98 + 10.89) / 4)
-    mean = (110 + 99 + 99 + 108.9) / 4
-    spread = sum((close - mean) ** 2 for close in (110, 99, 99, 108.9))
-    assert found.r2_price == pytest.approx(1 - 245.5225 / spread)
-    assert found.mse_return == pytest.approx((25 + 81 + 4 + 121) * 1e-4 / 4)
-    assert found.mae_return == pytest.approx((5 + 9 + 2 + 11) * 1e-2 / 4)
-    assert found.r2_return == pytest.approx(1 - 231e-4 / sum((r - 0.025) ** 2 for r in (0.1, -0.1, 0, 0.1)))
-    assert found.skill == pytest.approx(1 - 245.5225 / (100 + 121 + 98.01))
-    assert found.skill_return == pytest.approx(1 - 231 / 300)
-    assert found.direction is not None
-    assert (found.direction.share, found.direction.num_trials) == (pytest.approx(2 / 3), 3)
+    """Returns +10 %, -10 %, 0, +10 %; forecast +5 %, -1 %, +2 %, -1 %."""
+    close = np.array([100.0, 101.0, 100.0, 110.0, 99.0, 99.0, 108.9])
+    series = series_of(close, np.array([0, 0, 0, 2, 2, 2, 2]))
+    scores, table = scored(series, np.array([0.05, -0.01, 0.02, -0.01]))
+    found = scores.pooled.model
+    assert found.price is not None
+    assert found.price.mse == pytest.approx((25 + 98.01 + 3.9204 + 118.5921) / 4)
+    assert found.price.mae == pytest.approx((5 + 9.9 + 1.98 + 10.89) / 4)
+    assert found.skill == pytest.approx(1 - 231 / 300)
+    rivals = {rival.name: rival for rival in scores.pooled.rivals}
+    assert set(rivals) == {"last_value", "drift", "always_up"}
+    drift = (0.01 + (100 / 101 - 1)) / 2
+    errors = (np.array([0.1, -0.1, 0.0, 0.1]) - drift) ** 2
+    assert rivals["drift"].rmse_bp == pytest.approx(1e4 * math.sqrt(errors.mean()))
+    assert rivals["last_value"].skill == 0.0
+    assert rivals["always_up"].direction is not None
+    assert rivals["always_up"].direction.share == pytest.approx(2 / 3)
+    np.testing.assert_allclose(table["realised_return"], [0.1, -0.1, 0.0, 0.1], atol=1e-12)
+    np.testing.assert_allclose(table["expected_return"], [0.05, -0.01, 0.02, -0.01])
+    assert list(table["previous_close"]) == [100.0, 110.0, 99.0, 99.0]
+    assert (table["time"] - table["known_at"] == pd.Timedelta(days=1)).all()
 
 
-def test_the_rivals_of_a_case_done_by_hand() -> None:
-    found = score(BY_HAND, drift=0.01, evaluated=MLP)
-    still, drift, up = (found.rival(name) for name in ("persistence", "drift", "always_up"))
-    assert (still.mse_price, still.skill, still.skill_return) == (pytest.approx(319.01 / 4), 0.0, 0.0)
-    assert still.r2_return == pytest.approx(1 - 0.03 / 0.0275)
-    assert (still.versus_persistence, still.skill_interval, still.direction) == (None, None, None)
-    assert drift.mse_return == pytest.approx((81 + 121 + 1 + 81) * 1e-4 / 4)
-    assert up.direction is not None
-    assert (up.direction.share, up.direction.num_trials) == (pytest.approx(2 / 3), 3)
-    assert {up.mse_price, up.mae_return, up.skill, up.r2_price} == {None}
+@pytest.mark.parametrize(
+    ("share", "verdict"), [(0.3, Verdict.BETTER), (0.0, Verdict.UNDECIDED), (-0.3, Verdict.WORSE)]
+)
+def test_skill_is_claimed_only_where_every_interval_says_so(share: float, verdict: Verdict) -> None:
+    series, returns = walk()
+    scores, _ = scored(series, share * returns)
+    assert claim_of(scores).verdict is verdict
+    assert scores.pooled.model.skill == pytest.approx(1 - (1 - share) ** 2)
 
 
-def test_diebold_mariano_is_the_t_of_the_loss_difference_over_its_first_cosines() -> None:
-    walk = random_walk(seed=1, share=0.1)
-    versus = score(walk, drift=0.0, evaluated=MLP).model.versus_persistence
-    assert versus is not None
-    difference = (walk.forecast - walk.close) ** 2 - (walk.previous_close - walk.close) ** 2
-    num, count = len(difference), round(0.4 * len(difference) ** (2 / 3))
-    waves = np.cos(math.pi * np.outer(np.arange(1, count + 1), np.arange(num) + 0.5) / num)
-    variance = np.mean((math.sqrt(2 / num) * waves @ difference) ** 2)
-    t = difference.mean() / math.sqrt(variance / num)
-    assert versus.p_value == pytest.approx(2 * stats.t(count).sf(abs(t)))
-    assert versus.mean == pytest.approx(difference.mean())
-
-
-@pytest.mark.parametrize(("share", "told"), [(0.3, BETTER), (0.0, UNDECIDED), (-0.3, WORSE)])
-def test_skill_is_claimed_only_where_the_whole_interval_says_so(share: float, told: str) -> None:
-    found = score(random_walk(share=share), drift=0.0, evaluated=MLP)
-    assert found.skill_in_words == told
-    if share:
-        assert found.model.skill_return == pytest.approx(1 - (1 - share) ** 2)
-
-
-def test_an_interval_that_holds_zero_claims_nothing_however_good_the_skill() -> None:
-    row = score(random_walk(share=0.3), drift=0.0, evaluated=MLP).model
-    assert row.skill_interval is not None
-    wide = replace(row.skill_interval, low=-1e-9)
-    assert replace(row, skill_interval=wide).skill_in_words == UNDECIDED
-    assert replace(row, skill_interval=None).skill_in_words == UNDECIDED
+def test_a_constant_that_beats_the_last_value_but_not_the_drift_is_no_skill() -> None:
+    """What the measured ^GSPC mlp did: 2.56 bp +- 0.11 bp, always up, p 0.025 against the last close."""
+    series, returns = walk(2000, seed=3, mean=0.003)
+    constant = 0.003 + 1e-5 * np.random.default_rng(0).standard_normal(len(returns))
+    scores, _ = scored(series, constant)
+    claim = claim_of(scores)
+    against_last_value = claim.differences["last_value"]
+    assert against_last_value is not None
+    assert against_last_value.p_value < 0.05
+    assert (claim.verdict, claim.hardest) == (Verdict.UNDECIDED, "drift")
+    assert scores.pooled.model.always == "up"
+    assert scores.pooled.model.spread_bp == pytest.approx(0.1, rel=0.1)
 
 
 def test_noise_is_called_better_no_more_often_than_chance_allows() -> None:
-    told = []
-    for seed in range(300):
-        walk = random_walk(374, seed)
-        noise = 1.0 + 0.003 * np.random.default_rng([seed, 1]).standard_normal(374)
-        told.append(score(replace(walk, forecast=walk.previous_close * noise), drift=0.0, evaluated=MLP))
-    assert sum(one.skill_in_words == BETTER for one in told) / 300 <= 0.03
-
-
-def test_the_model_that_repeats_the_last_close_has_persistences_figures_and_no_claim() -> None:
-    walk = random_walk()
-    found = score(walk, drift=0.0, evaluated=MLP)
-    still = found.rival("persistence")
-    assert replace(found.model, name=still.name, label=still.label) == still
+    told = 0
+    for seed in range(120):
+        series, returns = walk(374, seed)
+        noise = 0.003 * np.random.default_rng([seed, 1]).standard_normal(len(returns))
+        told += claim_of(scored(series, noise)[0]).is_better
+    assert told / 120 <= 0.04
 
 
 @pytest.mark.parametrize("symbol", PROTOCOL)
@@ -134,117 +157,50 @@ def test_persistence_and_always_up_on_real_bars_are_those_that_pandas_gives(
 ) -> None:
     bars = pd.read_parquet(real_bars / "market_daily.parquet", filters=[("asset", "==", symbol)])
     bars = bars.sort_values("date")
-    before = bars["close"].shift(1)
-    test = bars["date"] >= "2023-01-01"
-    found = score(
-        Forecasts(
-            symbol,
-            "us_equity",
-            bars["date"][test].astype("datetime64[ns]").astype("int64").to_numpy(),
-            before[test].to_numpy(),
-            bars["close"][test].to_numpy(),
-            before[test].to_numpy() * 1.001,
-        ),
-        drift=0.0,
-        evaluated=MLP,
-    )
-    still, up = found.rival("persistence"), found.rival("always_up").direction
+    is_test = (bars["date"] >= "2023-01-01").to_numpy()
+    time = bars["date"].astype("datetime64[ns]").astype("int64").to_numpy()
+    split = np.where(is_test, Split.TEST, Split.TRAIN)
+    scores, _ = scored(series_of(bars["close"].to_numpy(), split, time), np.full(is_test.sum(), 0.001))
+    group = scores.pooled
+    still, up = group.rival("last_value"), group.rival("always_up").direction
     mse, mae, r2, up_share = PROTOCOL[symbol]
-    assert (found.num_bars, found.first_time, found.last_time) == (374, "2023-01-03", "2024-06-28")
-    assert (still.mse_price, still.mae_price) == pytest.approx((mse, mae), rel=1e-4)
-    assert still.r2_price == pytest.approx(r2, abs=1e-5)
-    change = bars["close"].diff()[test]
+    assert (group.num_bars, group.first_time, group.last_time) == (374, "2023-01-03", "2024-06-28")
+    assert still.price is not None
+    assert (still.price.mse, still.price.mae) == pytest.approx((mse, mae), rel=1e-4)
+    assert still.price.r_squared == pytest.approx(r2, abs=1e-5)
+    change = bars["close"].diff()[is_test]
     assert up is not None
     assert (change > 0).mean() == pytest.approx(up_share, abs=1e-4)
-    assert (up.share, up.num_trials) == (
-        pytest.approx((change > 0).sum() / (change != 0).sum()),
-        (change != 0).sum(),
-    )
-    assert still.r2_return == pytest.approx(
-        1
-        - (bars["close"].pct_change()[test] ** 2).sum() / (374 * bars["close"].pct_change()[test].var(ddof=0))
-    )
-
-
-def test_the_table_has_one_row_per_test_bar_oldest_first_with_simple_returns(tmp_path: Path) -> None:
-    backwards = {
-        name: getattr(BY_HAND, name)[::-1] for name in ("time", "previous_close", "close", "forecast")
-    }
-    found = evaluate_test(replace(BY_HAND, **backwards), drift=0.01, paths=RunPaths(tmp_path), evaluated=MLP)
-    table = pd.read_parquet(RunPaths(tmp_path).predictions)
-    assert list(table.columns) == [
-        *("symbol", "category", "time", "previous_close", "close", "forecast"),
-        *("forecast_return", "realised_return"),
-    ]
-    assert table["time"].is_monotonic_increasing
-    assert str(table["time"].dt.tz) == "UTC"
-    np.testing.assert_allclose(table["forecast_return"], [0.05, -0.01, 0.02, -0.01])
-    np.testing.assert_allclose(table["realised_return"], [0.1, -0.1, 0.0, 0.1], atol=1e-15)
-    assert results.read(RunPaths(tmp_path).test_results) == found == score(BY_HAND, drift=0.01, evaluated=MLP)
-
-
-def test_the_guard_stands_before_each_file(tmp_path: Path) -> None:
-    seen: list[list[str]] = []
-
-    def lost() -> None:
-        seen.append(sorted(path.name for path in tmp_path.iterdir()))
-        if len(seen) == 2:
-            raise UserError("another attempt holds this run")
-
-    with pytest.raises(UserError, match="another attempt"):
-        evaluate_test(BY_HAND, drift=0.0, paths=RunPaths(tmp_path), evaluated=MLP, check_lease=lost)
-    assert seen == [[], ["predictions.parquet"]]
-    assert not RunPaths(tmp_path).test_results.exists()
+    assert up.share == pytest.approx((change > 0).sum() / (change != 0).sum())
+    returns = bars["close"].pct_change()[is_test]
+    assert still.r_squared == pytest.approx(1 - (returns**2).sum() / (374 * returns.var(ddof=0)))
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_a_forecast_that_is_no_number_is_one_clear_error(tmp_path: Path, value: float) -> None:
-    wrong = replace(BY_HAND, forecast=np.array([1.0, value, 2.0, value]))
-    with pytest.raises(UserError, match="mlp forecasts no number for 2 of 4 test bars"):
-        evaluate_test(wrong, drift=0.0, paths=RunPaths(tmp_path), evaluated=MLP)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_no_test_bar_is_one_clear_error(tmp_path: Path) -> None:
-    none = {name: getattr(BY_HAND, name)[:0] for name in ("time", "previous_close", "close", "forecast")}
-    with pytest.raises(UserError, match="no bar to score"):
-        evaluate_test(replace(BY_HAND, **none), drift=0.0, paths=RunPaths(tmp_path), evaluated=MLP)
-
-
-def test_a_bar_that_is_forecast_twice_is_refused(tmp_path: Path) -> None:
-    twice = replace(BY_HAND, time=np.array([0, 1, 1, 2]) * DAY_NS)
-    with pytest.raises(RuntimeError, match="exactly once"):
-        evaluate_test(twice, drift=0.0, paths=RunPaths(tmp_path), evaluated=MLP)
+def test_a_forecast_that_is_no_number_is_one_clear_error(value: float) -> None:
+    series, returns = walk(40)
+    expected = 0.0 * returns
+    expected[[3, 7]] = value
+    with pytest.raises(UserError, match="mlp forecasts no number for 2 of 40 bars"):
+        scored(series, expected)
 
 
 def test_a_single_bar_and_a_price_that_never_moves_make_no_claim() -> None:
-    one = {name: getattr(BY_HAND, name)[:1] for name in ("time", "previous_close", "close", "forecast")}
-    level = np.full(4, 7.0)
-    still = replace(BY_HAND, previous_close=level, close=level)
-    for few in (replace(BY_HAND, **one), still):
-        found = score(few, drift=0.0, evaluated=MLP)
-        assert found.skill_in_words == UNDECIDED
-        assert found.model.skill_interval is None
-    assert score(still, drift=0.0, evaluated=MLP).model.skill is None
+    few = series_of(np.array([100.0, 101.0, 100.0, 110.0]), np.array([0, 0, 0, 2]))
+    still = series_of(np.full(40, 7.0), np.repeat([0, 2], 20))
+    for series in (few, still):
+        scores, _ = scored(series, np.zeros(len(series.samples(Split.TEST))))
+        assert not claim_of(scores).is_better
+        assert scores.pooled.model.skill_interval is None
 
 
-def test_bars_within_a_day_count_as_one_group() -> None:
-    hourly = replace(random_walk(share=0.1), time=np.arange(400) * DAY_NS // 8)
-    found = score(hourly, drift=0.0, evaluated=MLP)
-    assert (found.num_dates, found.bars) == (50, "bars")
-    assert found.model.skill_interval is not None
-    assert found.model.skill_interval.num_groups == 50
-
-
-def test_a_row_says_nothing_by_none_and_not_by_a_number() -> None:
-    row: ForecastScores = score(BY_HAND, drift=0.0, evaluated=MLP).rival("always_up")
-    assert [name for name, value in vars(row).items() if value is not None] == ["name", "label", "direction"]
-
-
-def test_the_skill_of_the_interval_is_the_skill_of_the_row() -> None:
-    row = score(random_walk(share=0.2), drift=0.0, evaluated=MLP).model
-    assert row.skill_interval is not None
-    assert row.skill == pytest.approx(row.skill_interval.mean)
-    walk = random_walk(share=0.2)
-    loss, still = (walk.forecast - walk.close) ** 2, (walk.previous_close - walk.close) ** 2
-    assert row.skill == pytest.approx(metrics.skill(loss, still))
+def test_bars_within_a_day_count_as_one_date() -> None:
+    rng = np.random.default_rng(0)
+    returns = 0.02 * rng.standard_normal(800)
+    split = np.repeat([Split.TRAIN, Split.TEST], 400)
+    hourly = series_of(100 * np.cumprod(1 + returns), split, np.arange(800) * DAY_NS // 8)
+    scores, _ = scored(hourly, 0.1 * returns[400:])
+    assert scores.pooled.num_dates == 50
+    interval = scores.pooled.model.skill_interval
+    assert interval is not None
+    assert interval.num_groups == 50

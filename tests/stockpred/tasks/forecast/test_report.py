@@ -5,7 +5,6 @@ from __future__ import annotations
 import html
 import re
 import xml.etree.ElementTree as ElementTree
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,15 +13,16 @@ import pytest
 
 from hpc.base import records
 from hpc.run.paths import RunPaths
+from stockpred.data.splits import Split
 from stockpred.report.build import build_report
 from stockpred.report.format import signed
-from stockpred.score.inference import Estimate
+from stockpred.score import files, forecasts, results
+from stockpred.score.compare import BarScores, score_split
 from stockpred.score.metrics import EvaluatedModel
+from stockpred.score.results import SplitScores
 from stockpred.tasks.forecast import figures, report
-from stockpred.tasks.forecast.evaluate import Forecasts, evaluate_test
-from stockpred.tasks.forecast.results import ForecastResults
+from tests.stockpred.report.summary.written import outcomes
 
-DAY_NS = 86_400_000_000_000
 NORM_STATS = {
     "inputs": "changes",
     "features": {"open": {"mean": 0.00125, "scale": 0.0175}, "volume": {"mean": 0.0, "scale": 0.25}},
@@ -48,26 +48,40 @@ def paths(tmp_path: Path) -> RunPaths:
 
 
 def fill(
-    paths: RunPaths, share: float = 0.0, num_bars: int = 374, symbol: str = "^GSPC", noise: float = 0.0
-) -> ForecastResults:
+    paths: RunPaths,
+    share: float = 0.0,
+    num_bars: int = 374,
+    symbol: str = "^GSPC",
+    noise: float = 0.0005,
+    constant: float | None = None,
+    is_sealed: bool = False,
+) -> SplitScores:
     """Write what a finished run leaves behind, whose forecasts know this share of each return."""
-    rng = np.random.default_rng(0)
-    returns = 0.02 * rng.standard_normal(num_bars)
-    close = 100.0 * np.cumprod(1.0 + returns)
-    previous = close / (1.0 + returns)
-    time = np.datetime64("2023-01-03", "ns").astype(np.int64) + np.arange(num_bars) * DAY_NS
-    forecast = previous * (1.0 + share * returns + noise * rng.standard_normal(num_bars))
-    found = evaluate_test(
-        Forecasts(symbol, "index", time, previous, close, forecast),
-        drift=0.00132,
-        paths=paths,
-        evaluated=EvaluatedModel("mlp", 8449, 40),
-    )
+    judged = (Split.VALIDATION,) if is_sealed else (Split.VALIDATION, Split.TEST)
+    for split in judged:
+        rng = np.random.default_rng(int(split))
+        bars = outcomes(symbol, split, num_bars)
+        expected = share * bars.realised_return + noise * rng.standard_normal(num_bars)
+        if constant is not None:
+            expected = constant + 1e-6 * rng.standard_normal(num_bars)
+        rivals = (
+            BarScores("last_value", "Last value", expected_return=np.zeros(num_bars)),
+            BarScores("drift", "Mean training return", expected_return=np.full(num_bars, 0.00132)),
+            BarScores("always_up", "Always up", call=np.ones(num_bars)),
+        )
+        own = BarScores("mlp", "mlp", expected_return=expected)
+        fitted = {"drift": {"mean_over_assets": 0.00132}}
+        evaluated = EvaluatedModel("mlp", 8449, 40)
+        scores = score_split(evaluated, bars, own, rivals, with_prices=True, fitted=fitted)
+        scores = files.write(paths, "forecast", scores, forecasts.table(bars, expected), lambda: None)
     paths.config.write_text("task: {name: forecast}\n")
     records.write_json(paths.norm_stats, NORM_STATS)
     records.write_json(paths.data_info, DATA_INFO)
-    records.append_row(paths.metrics, {"step": 40, "epoch": 1.0, "loss": {"model": 1.0}})
-    return found
+    records.write_json(paths.asset_info, {"assets": [{"symbol": symbol, "category": "index"}]})
+    for step in (20, 40):
+        row = {"step": step, "epoch": 1.0, "loss": {"model": 1.0}, "validation": {"loss": 1.0}}
+        records.append_row(paths.metrics, row)
+    return scores
 
 
 def words(paths: RunPaths) -> str:
@@ -76,56 +90,73 @@ def words(paths: RunPaths) -> str:
     return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", page)).replace("\u00a0", " ").split())
 
 
-def test_the_headline_says_in_one_sentence_that_there_is_no_skill_and_how_sure_that_is(
-    paths: RunPaths,
-) -> None:
-    found = fill(paths, share=0.001, noise=0.0003)
-    interval = found.model.skill_interval
-    assert interval is not None
-    assert found.model.skill is not None
-    said = report.headline(found, is_synthetic=False).text.replace("\u00a0", " ").replace("\u2212", "-")
-    assert said == (
-        "On 374 test days of ^GSPC, mlp with 8.4k parameters has no skill against the last close that can be "
-        f"told from zero: skill {100 * found.model.skill:.2f} % (95 % interval {100 * interval.low:.2f} to "
-        f"{100 * interval.high:.2f} %)."
-    )
-
-
 @pytest.mark.parametrize(
-    ("low", "high", "told", "is_good"),
+    ("share", "told", "is_good"),
     [
-        (0.001, 0.02, "beats the last close", True),
-        (-0.001, 0.02, "has no skill against the last close that can be told from zero", False),
-        (-0.02, -0.001, "is worse than the last close", False),
+        (0.3, "forecasts the next return better than the last value and the drift do: skill ", True),
+        (0.0, "has no skill that can be told from that of every rival (the hardest is ", False),
+        (-0.3, "forecasts the next return worse than a rival does (the hardest is ", False),
     ],
 )
-def test_the_verdict_follows_the_interval(
-    paths: RunPaths, low: float, high: float, told: str, is_good: bool
+def test_the_headline_says_in_one_sentence_what_may_be_claimed(
+    paths: RunPaths, share: float, told: str, is_good: bool
 ) -> None:
-    found = fill(paths)
-    skill = (low + high) / 2
-    model = replace(found.model, skill=skill, skill_interval=Estimate(skill, 0.01, low, high, 0.5, 374))
-    said = report.headline(replace(found, model=model), is_synthetic=False)
-    assert said.text.startswith(f"On 374 test days of ^GSPC, mlp with 8.4k parameters {told}: skill ")
+    scores = fill(paths, share=share)
+    said = report.headline("^GSPC", scores, is_synthetic=False)
+    assert said.text.startswith(f"On 374 test days of ^GSPC, mlp with 8.4k parameters {told}")
     assert said.is_good == is_good
+    interval = scores.pooled.model.skill_interval
+    assert interval is not None
+    ends = f"(95\u00a0% interval {signed(100 * interval.low, 2)} to {signed(100 * interval.high, 2)}\u00a0%)"
+    assert ends in said.text
 
 
-def test_the_page_tells_every_forecaster_beside_each_other(paths: RunPaths) -> None:
-    found = fill(paths, share=0.1)
+def test_a_constant_forecast_is_called_one(paths: RunPaths) -> None:
+    fill(paths, constant=0.000256)
     told = words(paths)
-    still, up = found.rival("persistence"), found.rival("always_up").direction
-    assert f"mlp {found.model.mse_price:.3f} {found.model.mae_price:.3f} {found.model.r2_price:.4f}" in told
-    assert f"persistence {still.mse_price:.3f} {still.mae_price:.3f} {still.r2_price:.4f} 0.00 \u2013" in told
-    assert still.mse_return is not None
-    assert f"persistence {1e4 * still.mse_return:.3f}" in told
-    assert up is not None
-    assert f"always-up \u2013 \u2013 \u2013 \u2013 {100 * up.share:.1f}" in told
-    assert f"R\u00b2 on prices is {still.r2_price:.4f} here for doing nothing" in told
-    assert "drift" in told
-    assert "0.132 % per bar" in told
-    drift = found.rival("drift").skill
-    assert drift is not None
-    assert f"added to each last close, has skill {signed(100 * drift, 2)} % (95 % interval" in told
+    assert re.search(r"spread by 0\.0\d+ bp around their mean: always up", told)
+    assert "always up" in told
+
+
+def test_a_best_step_at_the_first_evaluation_is_said(paths: RunPaths) -> None:
+    fill(paths)
+    assert "The best step is that of the first evaluation" not in words(paths)
+    records.write_rows(paths.metrics, records.read_rows(paths.metrics)[1:])
+    assert "The best step is that of the first evaluation" in words(paths)
+
+
+def test_a_sealed_test_is_said_and_validation_speaks(paths: RunPaths) -> None:
+    fill(paths, is_sealed=True)
+    told = words(paths)
+    assert "On 374 validation days of ^GSPC" in told
+    assert "The test is sealed." in told
+    assert "on which the best step was chosen: that flatters" in told
+
+
+def test_a_second_look_is_counted_in_the_report(paths: RunPaths) -> None:
+    fill(paths)
+    assert "look 2" not in words(paths)
+    again = RunPaths(paths.root.parent / "another")
+    again.root.mkdir()
+    fill(again)
+    assert "This is look 2 at test bars of these assets and dates" in words(again)
+
+
+def test_the_page_tells_every_forecaster_on_test_and_validation(paths: RunPaths) -> None:
+    test = fill(paths, share=0.1)
+    told = words(paths)
+    for scores in (test, results.read(paths.validation_results)):
+        model, drift, up = scores.pooled.model, *(map(scores.pooled.rival, ("drift", "always_up")))
+        assert model.price is not None
+        assert drift.skill is not None
+        assert f"{scores.split}, us_equity: 374 bars" in told
+        assert f"mlp {model.mae_bp:.1f} {signed(100 * (model.skill or 0), 2)}" in told
+        assert f"Mean training return {drift.mae_bp:.1f} {signed(100 * drift.skill, 2)}" in told
+        assert up.direction is not None
+        assert f"{100 * up.direction.share:.1f}" in told
+        assert f"{model.price.r_squared:.4f}" in told
+    assert "squared error of the return" in told
+    assert "Mean training return: mean_over_assets 0.00132" in told
 
 
 def test_the_page_tells_how_inputs_were_scaled_and_no_tokens(paths: RunPaths) -> None:
@@ -158,7 +189,7 @@ def test_a_damaged_file_is_left_out_with_a_note(paths: RunPaths, damaged: str) -
     path.write_bytes(b"{}")
     told = words(paths)
     assert f"Left out: {path.name}" in told
-    assert ("no verdict yet" in told) == (damaged == "test_results")
+    assert ("On 374 validation days" in told) == (damaged == "test_results")
 
 
 def test_synthetic_bars_are_said_in_the_headline(paths: RunPaths) -> None:
@@ -187,9 +218,9 @@ def styles(svg: str) -> list[str]:
 
 
 def test_forecast_and_close_are_two_marks_of_different_colour_and_width(paths: RunPaths) -> None:
-    found = fill(paths, share=0.0)
+    fill(paths)
     predictions = report.read_predictions(paths.predictions)
-    svg = report.picture(found, predictions, title="X", caption="").svg
+    svg = report.picture("X", "mlp", predictions, title="X", caption="").svg
     broad = [mark for mark in styles(svg) if figures.BAND in mark and "stroke-width: 4" in mark]
     thin = [mark for mark in styles(svg) if figures.INK in mark and "stroke-width: 0.9" in mark]
     assert styles(svg).index(broad[0]) < styles(svg).index(thin[0])
@@ -199,11 +230,13 @@ def test_forecast_and_close_are_two_marks_of_different_colour_and_width(paths: R
     assert len(dots) >= 374
 
 
-def test_a_long_test_shows_its_last_bars_and_says_so(paths: RunPaths) -> None:
-    fill(paths, num_bars=1234)
-    assert "The last 1,000 of 1,234 test days." in words(paths)
-    short = pd.read_parquet(paths.predictions)
-    assert len(short) == 1234
+def test_a_long_test_shows_its_last_bars_and_says_so(
+    paths: RunPaths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(paths, num_bars=1000)
+    monkeypatch.setattr(report, "MOST_BARS_DRAWN", 900)
+    assert "The last 900 of 1,000 test days." in words(paths)
+    assert len(pd.read_parquet(paths.predictions)) == 2000
 
 
 def test_hostile_symbols_stay_text(paths: RunPaths) -> None:

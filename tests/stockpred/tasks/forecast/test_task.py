@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from stockpred.config import schema
 from stockpred.config.forecast import ForecastExperiment
 from stockpred.data.splits import Split
 from stockpred.learners.supervised import Supervised
+from stockpred.score import looks, results
 from stockpred.tasks.forecast import task
 from stockpred.tasks.forecast.task import ForecastTask
 from stockpred.train import checkpoint
@@ -28,6 +28,7 @@ from tests.forked import LIMIT_S, Rank
 
 PROJECT = Path(__file__).resolve().parents[4]
 CPU = torch.device("cpu")
+JUDGED = (Split.VALIDATION, Split.TEST)
 T, F = 6, 2
 
 
@@ -153,12 +154,11 @@ def test_a_task_begins_as_a_constant_forecast_of_every_test_day(
     own = new_task(in_workspace, f"data.symbol={symbol}", f"series.inputs={inputs}", f"model.name={name}")
     assert own.num_parameters == task.count_parameters(own.experiment) == num_parameters
     found, series = own.forecasts(Split.TEST, CPU), own.series
-    is_test = series.split == Split.TEST
-    np.testing.assert_array_equal(found.time, series.time[is_test])
-    np.testing.assert_array_equal(found.close, series.close[is_test])
-    np.testing.assert_array_equal(found.previous_close, series.close[np.flatnonzero(is_test) - 1])
-    expected = found.previous_close if inputs == "changes" else np.full(is_test.sum(), series.target_mean)
-    np.testing.assert_allclose(found.forecast, expected, rtol=1e-12)
+    is_test, samples = series.split == Split.TEST, own.stream.samples[Split.TEST]
+    np.testing.assert_array_equal(samples + 1, np.flatnonzero(is_test))
+    previous = series.close[np.flatnonzero(is_test) - 1]
+    expected = previous if inputs == "changes" else np.full(is_test.sum(), series.target_mean)
+    np.testing.assert_allclose(series.prices(samples, found), expected, rtol=1e-12)
     size = {10689: "11k", 5569: "5.6k", 41: "41"}[num_parameters]
     assert own.describe().startswith(f"{name} with {size} parameters for {symbol}; ")
 
@@ -175,23 +175,52 @@ def test_weights_depend_on_the_seed_alone(in_workspace: Path) -> None:
     assert not torch.equal(weights[0], weights[2])
 
 
-def test_the_test_writes_its_results_and_tells_each_row(in_workspace: Path) -> None:
+def test_scoring_writes_results_and_forecasts_of_each_split_and_tells_each_row(in_workspace: Path) -> None:
     task = new_task(in_workspace)
     with torch.no_grad():
         nn.init.constant_(task.learner.networks["model"].get_parameter("head.bias"), 0.05)
-    lines = list(task.test(7, CPU, lambda: None))
-    told = json.loads(task.paths.test_results.read_text())
+    lines = {split: list(task.score(split, 7, CPU, lambda: None)) for split in JUDGED}
     table = pd.read_parquet(task.paths.predictions)
-    assert len(table) == told["num_bars"] == len(task.stream.samples[Split.TEST])
-    change = 0.05 * task.series.target_scale
-    np.testing.assert_allclose(table["forecast"], table["previous_close"] * (1 + change), rtol=1e-6)
+    for split, path in ((JUDGED[0], task.paths.validation_results), (JUDGED[1], task.paths.test_results)):
+        told, own = results.read(path).pooled, table[table["split"] == split.text]
+        assert len(own) == told.num_bars == len(task.stream.samples[split])
+        np.testing.assert_allclose(own["expected_return"], 0.05 * task.series.target_scale, rtol=1e-6)
+        squared = np.square(own["expected_return"] - own["realised_return"])
+        skill = 1 - squared.sum() / np.square(own["realised_return"]).sum()
+        assert told.model.skill == pytest.approx(skill)
+        assert any(
+            line.startswith(f"{split.text} mlp ") and f"{100 * skill:.2f} %" in line for line in lines[split]
+        )
+        assert any("Last value" in line for line in lines[split])
     training = task.stream.samples[Split.TRAIN]
     drift = (task.series.close[training + 1] / task.series.close[training] - 1).mean()
-    assert told["drift"] == pytest.approx(drift)
-    mse = np.square(table["forecast"] - table["close"]).mean()
-    own = next(line for line in lines if line.startswith(f"test {told['model']['label']} "))
-    assert f"MSE {mse:.4g}, skill " in own
-    assert any("persistence" in line for line in lines)
+    fitted = results.read(task.paths.test_results).fitted["drift"]
+    assert fitted["mean_of_all"] == pytest.approx(drift, rel=0.05)
+
+
+def test_a_run_that_is_scored_again_has_each_row_once_and_is_one_look(in_workspace: Path) -> None:
+    task = new_task(in_workspace)
+    for split in (*JUDGED, *JUDGED):
+        list(task.score(split, 7, CPU, lambda: None))
+    table = pd.read_parquet(task.paths.predictions)
+    assert not table.duplicated(["symbol", "time"]).any()
+    assert len(table) == sum(len(task.stream.samples[split]) for split in JUDGED)
+    assert results.read(task.paths.test_results).num_looks == 1
+
+
+def test_the_lease_is_checked_before_each_file_and_a_look_is_counted_before_its_results(
+    in_workspace: Path,
+) -> None:
+    task = new_task(in_workspace)
+    ledger = looks.ledger_of(task.paths)
+    ledger.unlink(missing_ok=True)
+    seen: list[tuple[bool, bool, bool]] = []
+
+    def check() -> None:
+        seen.append((ledger.exists(), task.paths.predictions.exists(), task.paths.test_results.exists()))
+
+    list(task.score(Split.TEST, 7, CPU, check))
+    assert seen == [(False, False, False), (True, False, False), (True, True, False)]
 
 
 RANK = """
