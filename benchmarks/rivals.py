@@ -1,6 +1,6 @@
 """Every rival on real bars: proper scores of its forecasts of the next return, and the seconds they take.
 
-python benchmarks/rivals.py --data DIR [--case CASE] [--category NAME] [--log] [RIVAL]...
+python benchmarks/rivals.py --data DIR [--case CASE] [--category NAME] [--split DATE DATE] [--log] [RIVAL]...
 
 Bars of the case's universe (of one category, where it is named), checked and split as every case starts out.
 CRPS in basis points of simple return, and its ratio to that of the normal with an EWMA variance; log score in
@@ -40,10 +40,11 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder of bars")
     parser.add_argument("--case", default="crypto")
     parser.add_argument("--category", help="only the assets of this category, such as us_equity")
+    parser.add_argument("--split", nargs=2, metavar="DATE", help="first dates of validation and test")
     parser.add_argument("--log", action="store_true", help="log returns instead of simple ones")
     parser.add_argument("names", nargs="*", metavar="RIVAL")
     asked = parser.parse_args()
-    history = _history(asked.data, asked.case, asked.category)
+    history = _history(asked.data, asked.case, asked.category, asked.split)
     if asked.log:
         history = replace(history, change=np.log1p(history.change))
     print(_described(history))
@@ -54,12 +55,15 @@ def main() -> None:
     _print_settings(forecasts)
 
 
-def _history(folder: Path, case: str, category: str | None) -> History:
+def _history(
+    folder: Path, case: str, category: str | None = None, split: Sequence[str] | None = None
+) -> History:
     path = ROOT / "cases" / case / "universe.csv"
     full = universe.read(path)
     chosen = Universe(path, tuple(one for one in full.assets if category in (None, one.category)))
     settings = yamlfile.plain(yamlfile.load(ROOT / "cases" / "_base" / "config.yaml"))["data"]
-    config = DataConfig.model_validate(settings | {"dir": str(folder), "universe": str(path)})
+    places = {"dir": str(folder), "universe": str(path)} | ({"split": split} if split else {})
+    config = DataConfig.model_validate(settings | places)
     bars = load_checked_bars(config, chosen)
     number = {name: index for index, name in enumerate(chosen.categories)}
     category_of = {one.symbol: number[one.category] for one in chosen.assets}

@@ -378,3 +378,16 @@ def test_unused_rows_do_not_matter() -> None:
     rows = np.flatnonzero(history.time < history.time.max())
     cut = keep(history, rows)
     assert forecast_of("har", cut).settings == forecast_of("har", history).settings
+
+
+def test_a_line_that_leads_below_zero_ends_at_a_tenth_of_the_months_volatility(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    history = made_history(assets=(0,))
+    monkeypatch.setattr(har, "fit", lambda *_: np.array([[-1.0, 0.0, 0.0, 0.0]]))
+    found = forecast_of("har", history).distribution
+    assert isinstance(found, ScaledShape)
+    daily = np.sqrt(ranges.garman_klass(history) + ranges.overnight(history))
+    month = np.array([daily[n - 22 : n].mean() for n in range(50, 500)])
+    factor = found.scale[50:] / (0.1 * month)
+    np.testing.assert_allclose(factor, factor[0], rtol=1e-9)
