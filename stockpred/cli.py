@@ -63,6 +63,17 @@ def report(run_dir: Path) -> None:
     click.echo(build_report(RunPaths(run_dir)))
 
 
+@cli.command("open-test")
+@click.argument("run_dir", type=click.Path(path_type=Path, exists=True, file_okay=False))
+def open_test(run_dir: Path) -> None:
+    """Score the sealed test of a finished run, once; the look is counted in runs/test_looks.jsonl."""
+    from hpc.run.paths import RunPaths
+    from stockpred.unsealing import open_test as unseal
+
+    for line in unseal(RunPaths(run_dir.resolve())):
+        click.echo(line)
+
+
 @cli.group()
 def data() -> None:
     """Bring bars into other files."""

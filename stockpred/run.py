@@ -104,18 +104,25 @@ def conclude(task: Task, attempt: Attempt, device: torch.device, *, opens_test: 
     """Score the best weights on validation, and once on the test if it is opened; write the report."""
     from stockpred.report.build import build_report
     from stockpred.report.curves import write_training_log
-    from stockpred.train import checkpoint
 
     paths = attempt.paths
-    best = checkpoint.load_best(paths.best)
-    for name, network in task.learner.networks.items():
-        network.load_state_dict(best.networks[name])
-    log.info("scoring the weights of step %d", best.step)
+    step = load_best(task, paths)
+    log.info("scoring the weights of step %d", step)
     for split in (Split.VALIDATION, Split.TEST) if opens_test else (Split.VALIDATION,):
-        for line in task.score(split, best.step, device, attempt.check_lease):
+        for line in task.score(split, step, device, attempt.check_lease):
             log.info(line)
     if not opens_test:
         log.info("the test stays sealed; to open it: stockpred open-test %s", paths.root)
     attempt.check_lease()
     write_training_log(paths)
     log.info("report: %s", build_report(paths, is_conclusion=True, check_lease=attempt.check_lease))
+
+
+def load_best(task: Task, paths: RunPaths) -> int:
+    """Load the best weights into the task's networks; return the step that they are of."""
+    from stockpred.train import checkpoint
+
+    best = checkpoint.load_best(paths.best)
+    for name, network in task.learner.networks.items():
+        network.load_state_dict(best.networks[name])
+    return best.step

@@ -92,10 +92,10 @@ def test_the_smallest_learner_is_a_whole_file_that_trains_and_is_tested(least_sq
     outcome = core.train(
         learner=task.learner, stream=task.stream, settings=experiment.training, group=group, attempt=attempt
     )
-    conclude(task, attempt, group.device)
+    conclude(task, attempt, group.device, opens_test=True)
     assert outcome is core.Outcome.DONE
     assert records.read_rows(paths.metrics)[-1]["validation"].keys() == {"mse"}
-    assert records.read_json(paths.test_results)["model"]["mse_price"] > 0.0
+    assert records.read_json(paths.test_results)["pooled"]["model"]["rmse_bp"] > 0.0
     assert paths.report.exists()
 
 
