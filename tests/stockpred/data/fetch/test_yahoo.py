@@ -1,0 +1,349 @@
+"""Yahoo Finance: the real yfinance talks to a server on this machine that answers in Yahoo's shape."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+pytest.importorskip("yfinance", reason="yfinance: pip install 'stockpred[fetch]'")
+
+from yfinance.cache import get_tz_cache
+from yfinance.data import YfData
+
+from stockpred.data.fetch.sources.yahoo import keep_cache_here
+from tests.stockpred.data.fetch.chart import CHART, Listing, bar_queries, yahoo
+from tests.stockpred.data.fetch.conftest import Fetch, FetchAt, LocalServer, Page
+
+NOW = pd.Timestamp("2024-03-20 12:00", tz="UTC")
+NEW_YORK = "America/New_York"
+ROW = "AAPL,Apple,us_equity,AAPL,,"
+
+
+@pytest.fixture(autouse=True)
+def _nothing_remembered() -> None:
+    """Let yfinance forget the answers and time zones of other tests."""
+    keep_cache_here()
+    YfData.cache_get.cache_clear()
+    for symbol in ("AAPL", "MSFT"):
+        get_tz_cache().store(symbol, None)
+
+
+def opens(first: str, count: int, *, zone: str = NEW_YORK, at: str = "09:30") -> pd.DatetimeIndex:
+    """Return the openings of sessions on weekdays."""
+    return pd.DatetimeIndex(
+        [pd.Timestamp(f"{day:%Y-%m-%d} {at}", tz=zone) for day in pd.bdate_range(first, periods=count)]
+    )
+
+
+def bars_in(folder: Path, symbol: str = "AAPL") -> pd.DataFrame:
+    return pd.read_parquet(folder / "bars" / f"{symbol}.parquet")
+
+
+def queries(server: LocalServer, symbol: str = "AAPL") -> list[dict[str, str]]:
+    return bar_queries(server.asked, server.queries, symbol)
+
+
+def daily(count: int = 40, *, first: str = "2024-01-02", adjusted: np.ndarray | None = None) -> Listing:
+    return Listing(opens(first, count), 100.0 + np.arange(count), adjusted)
+
+
+def test_all_four_prices_are_adjusted_by_one_factor(
+    fetch_at: FetchAt, server: LocalServer, tmp_path: Path
+) -> None:
+    # Ex-dividend on the 21st bar, 2 per share after a close of 119: earlier prices times 1 - 2 / 119.
+    close = 100.0 + np.arange(40)
+    factor = np.where(np.arange(40) < 20, 1 - 2 / 119, 1.0)
+    server.chart = yahoo(AAPL=daily(adjusted=close * factor))
+    (result,) = fetch_at(NOW, ROW)
+
+    bars = bars_in(tmp_path)
+    assert result.failure is None
+    for name, offset in (("open", -1), ("high", 2), ("low", -3), ("close", 0)):
+        np.testing.assert_allclose(bars[name], (close + offset) * factor, rtol=1e-12)
+    assert bars["volume"].tolist() == [1000.0] * 40
+    assert bars["time"].tolist() == list(pd.bdate_range("2024-01-02", periods=40, tz="UTC"))
+
+
+@pytest.mark.parametrize(
+    ("zone", "at"),
+    [
+        (NEW_YORK, "09:30"),
+        ("Asia/Tokyo", "09:00"),
+        ("Pacific/Auckland", "10:00"),
+        ("Europe/London", "08:00"),
+        ("UTC", "00:00"),
+    ],
+)
+def test_a_daily_bar_has_its_date_at_the_exchange(
+    fetch_at: FetchAt, server: LocalServer, tmp_path: Path, zone: str, at: str
+) -> None:
+    server.chart = yahoo(AAPL=Listing(opens("2024-02-26", 15, zone=zone, at=at), np.full(15, 50.0)))
+    start, stop = (pd.Timestamp(date, tz="UTC") for date in ("2024-02-28", "2024-03-09"))
+    fetch_at(NOW, ROW, start=start, stop=stop)
+
+    assert bars_in(tmp_path)["time"].tolist() == list(pd.bdate_range("2024-02-28", "2024-03-08", tz="UTC"))
+
+
+@pytest.mark.parametrize(
+    ("now", "last"),
+    [
+        ("2024-03-19 22:00", "2024-03-18"),  # 18:00 in New York: closed, but its day is not over
+        ("2024-03-20 05:00", "2024-03-19"),
+    ],
+)
+def test_a_day_that_is_not_over_is_no_bar(
+    fetch_at: FetchAt, server: LocalServer, tmp_path: Path, now: str, last: str
+) -> None:
+    server.chart = yahoo(AAPL=daily(57))  # up to 2024-03-20
+    fetch_at(pd.Timestamp(now, tz="UTC"), ROW)
+    assert bars_in(tmp_path)["time"].iloc[-1] == pd.Timestamp(last, tz="UTC")
+
+
+def test_a_finished_fetch_asks_for_a_few_known_bars_and_newer_ones(
+    fetch_at: FetchAt, server: LocalServer, tmp_path: Path
+) -> None:
+    server.chart = yahoo(AAPL=daily(60))
+    fetch_at(pd.Timestamp("2024-03-02 12:00", tz="UTC"), ROW)
+    assert bars_in(tmp_path)["time"].iloc[-1] == pd.Timestamp("2024-03-01", tz="UTC")
+    server.asked.clear()
+    server.queries.clear()
+
+    (result,) = fetch_at(NOW, ROW)
+
+    (query,) = queries(server)
+    assert (
+        pd.Timestamp(int(query["period1"]), unit="s", tz=NEW_YORK).date() == pd.Timestamp("2024-02-19").date()
+    )
+    assert bars_in(tmp_path)["close"].tolist() == (100.0 + np.arange(56)).tolist()
+    assert result.text.startswith("12 new bars, 56 bars, 2024-01-02 to 2024-03-19")
+
+
+def test_a_dividend_since_the_last_fetch_adjusts_the_bars_before_it_too(
+    fetch_at: FetchAt, server: LocalServer, tmp_path: Path
+) -> None:
+    server.chart = yahoo(AAPL=daily(60))
+    fetch_at(pd.Timestamp("2024-03-02 12:00", tz="UTC"), ROW)
+    close = 100.0 + np.arange(60)
+    factor = np.where(np.arange(60) < 50, 0.98, 1.0)
+    server.chart = yahoo(AAPL=daily(60, adjusted=close * factor))
+
+    (result,) = fetch_at(NOW, ROW)
+
+    np.testing.assert_allclose(bars_in(tmp_path)["close"], (close * factor)[:56], rtol=1e-12)
+    assert "adjusted anew" in result.text
+
+
+def test_no_newer_bars_of_a_delisted_asset_are_no_failure(
+    fetch_at: FetchAt, server: LocalServer, tmp_path: Path
+) -> None:
+    server.chart = yahoo(AAPL=daily(10))
+    fetch_at(NOW, ROW)
+    before = (tmp_path / "bars" / "AAPL.parquet").read_bytes()
+
+    (result,) = fetch_at(NOW + pd.Timedelta(days=30), ROW)
+
+    assert result.failure is None
+    assert result.text.startswith("0 new bars, 10 bars")
+    assert (tmp_path / "bars" / "AAPL.parquet").read_bytes() == before
+
+
+@pytest.mark.parametrize("again", [1, 2])
+def test_an_unknown_symbol_is_named_and_the_others_are_fetched(
+    fetch_at: FetchAt, server: LocalServer, tmp_path: Path, again: int
+) -> None:
+    server.chart = yahoo(AAPL=daily())
+    rows = [*[f"NOPE{number},No,us_equity,NOPE{number},," for number in range(again)], ROW]
+    results = fetch_at(NOW, *rows)
+
+    for number, result in enumerate(results[:-1]):
+        assert f"NOPE{number}" in result.text
+        assert result.failure is not None
+        assert "unknown or delisted" in str(result.failure.fix)
+    assert len(bars_in(tmp_path)) == 40
+
+
+def test_no_bars_in_the_wished_time_is_named(fetch_at: FetchAt, server: LocalServer) -> None:
+    server.chart = yahoo(AAPL=daily())
+    (result,) = fetch_at(NOW, ROW, stop=pd.Timestamp("2020-01-01", tz="UTC"))
+    assert "Yahoo has no bars of AAPL" in result.text
+
+
+def test_too_many_requests_are_waited_out_as_long_as_asked(
+    fetch_at: FetchAt, server: LocalServer, tmp_path: Path, no_waiting: list[float]
+) -> None:
+    answer = yahoo(AAPL=daily())
+    refusals = [Page(b"Too Many Requests", 429, {"Retry-After": "11"})] * 2
+
+    def refuse_first(path: str, query: dict[str, str]) -> Page:
+        return refusals.pop() if path == CHART + "AAPL" and refusals else answer(path, query)
+
+    server.chart = refuse_first
+    (result,) = fetch_at(NOW, ROW, retries=3)
+
+    assert result.failure is None
+    assert [seconds for seconds in no_waiting if seconds > 0.1] == [11, 11]
+    assert len(bars_in(tmp_path)) == 40
+
+
+def test_refusals_beyond_the_retries_stop_the_source(
+    fetch_at: FetchAt, server: LocalServer, no_waiting: list[float]
+) -> None:
+    server.chart = lambda _path, _query: Page(b"Too Many Requests", 429)
+    results = fetch_at(NOW, ROW, "MSFT,Microsoft,us_equity,MSFT,,", retries=2)
+
+    assert "refuses more requests for now" in results[0].text
+    assert results[1].text.startswith("failed: not asked")
+    assert not any("MSFT" in path for path in server.asked)
+    assert [seconds for seconds in no_waiting if seconds > 0.1] == [1, 2]
+
+
+@pytest.mark.parametrize("status", [200, 503])
+def test_a_web_page_in_the_place_of_bars_is_named(
+    fetch_at: FetchAt, server: LocalServer, status: int
+) -> None:
+    server.chart = lambda _path, _query: Page(b"<html><body>Sign in to the network</body></html>", status)
+    (result,) = fetch_at(NOW, ROW)
+    assert f"Yahoo's answer about AAPL (HTTP {status}) cannot be read" in result.text
+
+
+def test_no_network_is_named_with_what_to_do(
+    fetch: Fetch, server: LocalServer, no_waiting: list[float]
+) -> None:
+    server.close()
+    code, _, complaint = fetch("--source", "yahoo", rows="AAPL,Apple,us_equity,AAPL,\nMSFT,M,us_equity,MSFT,")
+
+    assert code == 1
+    assert "cannot reach http://127.0.0.1" in complaint
+    assert "fetch on the login node" in complaint
+
+
+def hours(*days: tuple[str, str], extra: tuple[str, ...] = ()) -> Listing:
+    """Return hourly bars of New York sessions, each (date, time of its end), and of further starts."""
+    sessions = [
+        (pd.Timestamp(f"{day} 09:30", tz=NEW_YORK), pd.Timestamp(f"{day} {end}", tz=NEW_YORK))
+        for day, end in days
+    ]
+    starts = [
+        start for first, end in sessions for start in pd.date_range(first, end, freq="h", inclusive="left")
+    ]
+    starts += [pd.Timestamp(text, tz=NEW_YORK) for text in extra]
+    return Listing(pd.DatetimeIndex(starts), 100.0 + np.arange(len(starts)), sessions=sessions)
+
+
+def test_an_hourly_bar_has_its_end_as_time_and_the_last_ends_with_the_session(
+    fetch_at: FetchAt, server: LocalServer, tmp_path: Path
+) -> None:
+    server.chart = yahoo(AAPL=hours(("2024-03-14", "16:00"), ("2024-03-15", "13:00")))
+    fetch_at(NOW, ROW, interval="1h", start=pd.Timestamp("2024-03-01", tz="UTC"))
+
+    local = bars_in(tmp_path)["time"].dt.tz_convert(NEW_YORK).dt.strftime("%d %H:%M").tolist()
+    whole = ["10:30", "11:30", "12:30", "13:30", "14:30", "15:30", "16:00"]
+    half = ["10:30", "11:30", "12:30", "13:00"]
+    assert local == [f"14 {time}" for time in whole] + [f"15 {time}" for time in half]
+
+
+def test_the_hour_that_goes_on_and_the_latest_price_are_no_bars(
+    fetch_at: FetchAt, server: LocalServer, tmp_path: Path
+) -> None:
+    server.chart = yahoo(AAPL=hours(("2024-03-14", "16:00"), extra=("2024-03-14 16:00:00",)))
+    now = pd.Timestamp("2024-03-14 12:10:07", tz=NEW_YORK)
+    fetch_at(now.tz_convert("UTC"), ROW, interval="1h", start=pd.Timestamp("2024-03-01", tz="UTC"))
+
+    local = bars_in(tmp_path)["time"].dt.tz_convert(NEW_YORK).dt.strftime("%H:%M").tolist()
+    assert local == ["10:30", "11:30"]
+
+
+def test_the_last_hour_of_a_market_that_never_closes_ends_at_midnight(
+    fetch_at: FetchAt, server: LocalServer, tmp_path: Path
+) -> None:
+    day = pd.Timestamp("2024-03-14", tz="UTC")
+    starts = pd.date_range(day, periods=24, freq="h")
+    session = (day, day + pd.Timedelta("23h59min"))  # as Yahoo states it for coins
+    server.chart = yahoo(AAPL=Listing(starts, np.full(24, 9.0), sessions=[session]))
+    fetch_at(NOW, ROW, interval="1h", start=day)
+
+    assert bars_in(tmp_path)["time"].tolist() == list(starts + pd.Timedelta(hours=1))
+
+
+def test_hourly_bars_before_a_dividend_are_multiplied_by_1_less_its_share_of_the_close(
+    fetch_at: FetchAt, server: LocalServer, tmp_path: Path
+) -> None:
+    listing = hours(("2024-03-13", "16:00"), ("2024-03-14", "16:00"), ("2024-03-15", "16:00"))
+    listing.dividends = {
+        pd.Timestamp(f"2024-03-{day} 09:30", tz=NEW_YORK): paid for day, paid in ((14, 2.0), (15, 3.0))
+    }
+    server.chart = yahoo(AAPL=listing)
+    fetch_at(NOW, ROW, interval="1h", start=pd.Timestamp("2024-03-01", tz="UTC"))
+
+    # Closes are 100 to 120, seven a day: the last before the dividends are 106 and 113.
+    first, second = 1 - 2 / 106, 1 - 3 / 113
+    factor = np.repeat([first * second, second, 1.0], 7)
+    np.testing.assert_allclose(bars_in(tmp_path)["close"], (100 + np.arange(21)) * factor, rtol=1e-12)
+    np.testing.assert_allclose(bars_in(tmp_path)["low"], (97 + np.arange(21)) * factor, rtol=1e-12)
+
+
+def test_held_hours_are_rescaled_where_a_dividend_came_since(
+    fetch_at: FetchAt, server: LocalServer, tmp_path: Path
+) -> None:
+    days = [("2024-03-13", "16:00"), ("2024-03-14", "16:00"), ("2024-03-15", "16:00")]
+    start = pd.Timestamp("2024-03-01", tz="UTC")
+    server.chart = yahoo(AAPL=hours(*days[:2]))
+    fetch_at(pd.Timestamp("2024-03-15 01:00", tz="UTC"), ROW, interval="1h", start=start)
+    listing = hours(*days)
+    listing.dividends = {pd.Timestamp("2024-03-15 09:30", tz=NEW_YORK): 3.0}
+    server.chart = yahoo(AAPL=listing)
+
+    (result,) = fetch_at(NOW, ROW, interval="1h", start=start)
+
+    assert result.failure is None
+    factor = np.repeat([1 - 3 / 113, 1 - 3 / 113, 1.0], 7)
+    np.testing.assert_allclose(bars_in(tmp_path)["close"], (100 + np.arange(21)) * factor, rtol=1e-12)
+    assert bars_in(tmp_path)["volume"].tolist() == [1000.0] * 21
+
+
+def test_minutes_are_asked_for_in_weeks_and_no_further_back_than_yahoo_keeps_them(
+    fetch_at: FetchAt, server: LocalServer, tmp_path: Path
+) -> None:
+    day = pd.Timestamp("2024-03-14 09:30", tz=NEW_YORK)
+    session = (day, day + pd.Timedelta("390min"))
+    starts = pd.date_range(*session, freq="min", inclusive="left")
+    server.chart = yahoo(AAPL=Listing(starts, np.full(390, 9.0), sessions=[session]))
+    (result,) = fetch_at(NOW, ROW, interval="1m", start=pd.Timestamp("2024-01-01", tz="UTC"))
+
+    spans = [(int(query["period1"]), int(query["period2"])) for query in queries(server)]
+    assert min(spans)[0] == int((NOW - pd.Timedelta(days=29)).timestamp())
+    assert max(end - begin for begin, end in spans) <= 8 * 86400
+    assert [begin for begin, _ in spans[1:]] == [end for _, end in spans[:-1]]
+    assert spans[-1][1] == int(NOW.timestamp())
+    assert bars_in(tmp_path)["time"].tolist() == list((starts + pd.Timedelta(minutes=1)).tz_convert("UTC"))
+    assert result.text.endswith("; Yahoo keeps 1m bars for 29 days only")
+
+
+def test_minutes_that_do_not_reach_the_held_ones_are_refused(
+    fetch_at: FetchAt, server: LocalServer, tmp_path: Path
+) -> None:
+    for date, now in (("2024-01-11", "2024-01-12"), ("2024-03-14", "2024-03-20")):
+        day = pd.Timestamp(f"{date} 09:30", tz=NEW_YORK)
+        session = (day, day + pd.Timedelta("390min"))
+        starts = pd.date_range(*session, freq="min", inclusive="left")
+        server.chart = yahoo(AAPL=Listing(starts, np.full(390, 9.0), sessions=[session]))
+        (result,) = fetch_at(pd.Timestamp(now, tz="UTC"), ROW, interval="1m")
+
+    assert "do not go over into those that Yahoo still has" in result.text
+    assert bars_in(tmp_path)["time"].iloc[-1] == pd.Timestamp("2024-01-11 21:00", tz="UTC")
+
+
+def test_without_yfinance_its_name_and_how_to_get_it_are_said(
+    fetch: Fetch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(sys.modules, "stockpred.data.fetch.sources.yahoo", raising=False)
+    monkeypatch.setitem(sys.modules, "yfinance", None)
+    code, _, complaint = fetch("--source", "yahoo")
+
+    assert code == 1
+    assert "yfinance is not installed" in complaint
+    assert "stockpred[fetch]" in complaint
