@@ -78,13 +78,17 @@ class Folder:
         try:
             return Origin(**json.loads((pq.read_schema(path).metadata or {}).get(ORIGIN, b"null")))
         except (pa.ArrowException, OSError):
-            what, fix = "is damaged", "move it away: it is then fetched again"
+            raise _damaged(path) from None
         except (TypeError, ValueError):
             what, fix = "was not written by `stockpred data fetch`", "choose another folder with --out"
-        raise UserError(what, where=str(path), fix=fix)
+            raise UserError(what, where=str(path), fix=fix) from None
 
     def bars_of(self, symbol: str) -> pd.DataFrame:
-        bars: pd.DataFrame = pq.read_table(self.path_of(symbol)).to_pandas()
+        path = self.path_of(symbol)
+        try:
+            bars: pd.DataFrame = pq.read_table(path).to_pandas()
+        except (pa.ArrowException, OSError):
+            raise _damaged(path) from None
         return bars.assign(time=bars["time"].astype(TIME_TYPE), symbol=bars["symbol"].astype(str))
 
     def store(self, bars: pd.DataFrame, origin: Origin) -> None:
@@ -149,3 +153,7 @@ def _row(origin: Origin, path: Path, known: dict[str, Any]) -> dict[str, Any]:
         return known
     with path.open("rb") as file:
         return {**row, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+
+
+def _damaged(path: Path) -> UserError:
+    return UserError("is damaged", where=str(path), fix="move it away: it is then fetched again")

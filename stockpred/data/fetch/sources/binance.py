@@ -61,6 +61,17 @@ class _Found:
     copies: list[Path] = field(default_factory=list)
     """Copies on disk, from which an interrupted order goes on."""
     gaps: list[str] = field(default_factory=list)
+    """Months without an archive between months that have one."""
+    num_filled: int = 0
+    """Days that a month's file lacks and a day's file has."""
+
+    def notes(self, *, num_repeats: int) -> Iterator[str]:
+        if self.gaps:
+            yield f"no archive for {', '.join(sorted(self.gaps))}"
+        if self.num_filled:
+            yield f"{count(self.num_filled, 'day')} that the monthly archives lack taken from daily ones"
+        if num_repeats:
+            yield f"{count(num_repeats, 'repeated or misplaced bar')} put right"
 
 
 class Binance:
@@ -89,10 +100,7 @@ class Binance:
                 f"Binance has no {order.length.name} bars of {order.name} in this time",
                 fix="check the symbol in the universe's column `binance`; --from and --to",
             )
-        notes = [f"no archive for {', '.join(sorted(found.gaps))}"] if found.gaps else []
-        if len(repeats):
-            notes.append(f"{count(len(repeats), 'repeated or misplaced bar')} put right")
-        return Reply(bars, tuple(notes), tuple(found.copies))
+        return Reply(bars, tuple(found.notes(num_repeats=len(repeats))), tuple(found.copies))
 
     def _search(self, order: Order, found: _Found) -> None:
         """Look for the order's months from the newest to the first that has an archive."""
@@ -118,8 +126,13 @@ class Binance:
         if part is not None:
             days = _lacking(days, part, order)
         daily = [self._archive(order, "daily", f"{day:%Y-%m-%d}", found) for day in days]
-        parts = [one for one in (part, *daily) if one is not None]
-        return pd.concat(parts, ignore_index=True) if parts else None
+        there = [bars for bars in daily if bars is not None]
+        if part is None:
+            return pd.concat(there, ignore_index=True) if there else None
+        if not there:
+            return part
+        found.num_filled += len(there)
+        return pd.concat([part, *there], ignore_index=True).sort_values("time", kind="stable")
 
     def _archive(self, order: Order, kind: str, label: str, found: _Found) -> pd.DataFrame | None:
         """Return the bars of one archive, read from its copy if there is one; None without archive."""
@@ -135,7 +148,8 @@ class Binance:
             return None
         bars = klines.read(content, name, order.symbol, order.length)
         if not copy.is_file():
-            records.write_bytes(copy, content)
+            with records.writing(copy, fix="check the folder, its permissions and free space"):
+                records.write_bytes(copy, content)
         found.copies.append(copy)
         return bars
 

@@ -5,6 +5,7 @@ Prices are taken unadjusted beside the adjusted close, and adjusted by the code 
 (``stockpred.data.sources.files.adjust``); intraday bars, to which Yahoo gives no adjusted close, by the
 dividends that come with them. Yahoo's prices are adjusted for splits already.
 
+One asset is asked for at a time: the columns of ``yfinance.download`` have a second level for the asset.
 yfinance's own repair of prices (pence taken for pounds, missed splits) stays off: it fails on some series
 (its issues #2855, #2890) and has invented splits (#2660); the quality checks see such jumps and say so. It
 gives 0 where Yahoo knows no volume.
@@ -30,6 +31,7 @@ import yfinance
 from curl_cffi import requests
 from yfinance import exceptions
 
+from hpc.base.text import count
 from stockpred.data.bars import COLUMNS, PRICES, TIME_TYPE
 from stockpred.data.fetch import tables
 from stockpred.data.fetch.order import (
@@ -60,6 +62,7 @@ OVERLAP = 10
 ROUND_THE_CLOCK: Final = pd.Timedelta("1 minute")
 """Yahoo ends a session of 24 hours at 23:59; its last bar lasts to midnight nevertheless."""
 TIMEOUT_S = 30
+MOVE_AWAY = "move the asset's file away to begin again, or fetch into another folder"
 UNKNOWN = "unknown or delisted: look the symbol up at Yahoo, and correct the universe's column `yahoo`"
 
 
@@ -89,46 +92,55 @@ class Yahoo:
         Yahoo keeps for a while only, are multiplied by the ratio.
         """
         self._session.last_status = 0
-        notes = _note_of_what_is_gone(order)
-        if order.held is None or order.held.empty:
-            return Reply(self._from(order, order.start), notes)
-        held, first = order.held, order.held["time"].iloc[0]
+        held, notes = order.held, _note_of_what_is_gone(order)
+        if held is None:
+            new, mended = self._from(order, order.start)
+            return Reply(new, notes + mended)
         overlap = tables.spans(held["time"].iloc[-OVERLAP:], order.length)[0].iloc[0]
         try:
-            new = self._from(order, overlap if order.start is None else min(order.start, overlap))
+            new, mended = self._from(order, _earlier(order.start, overlap))
         except NothingFound:
             return Reply(held, notes)
         ratio = tables.price_ratio(held, new)
         if ratio == 1.0:
-            return Reply(tables.joined(held, new), notes)
+            return Reply(tables.joined(held, new), notes + mended)
         if order.length.is_daily:
-            whole = self._from(order, first if order.start is None else min(order.start, first))
-            return Reply(whole, (*notes, "adjusted anew: fetched again from the first bar"))
+            whole, mended = self._from(order, _earlier(order.start, held["time"].iloc[0]))
+            _refuse_a_later_beginning(held, whole)
+            return Reply(whole, (*notes, "adjusted anew: fetched again from the first bar", *mended))
         if ratio is None:
             raise FetchError(
                 f"the {order.length.name} bars that are there end {held['time'].iloc[-1]:%Y-%m-%d} and do "
                 "not go over into those that Yahoo still has",
-                fix="move the asset's file away to begin again, or fetch into another folder",
+                fix=MOVE_AWAY,
             )
-        return Reply(tables.joined(tables.rescaled(held, new, ratio), new), notes)
+        return Reply(tables.joined(tables.rescaled(held, new, ratio), new), notes + mended)
 
-    def _from(self, order: Order, start: pd.Timestamp | None) -> pd.DataFrame:
-        """Return the bars from ``start`` on; raise NothingFound where there are none."""
-        reasons: list[NothingFound] = []
-        parts: list[pd.DataFrame] = []
+    def _from(self, order: Order, start: pd.Timestamp | None) -> tuple[pd.DataFrame, tuple[str, ...]]:
+        """Return the bars from ``start`` on and notes about them; raise NothingFound where there are none."""
+        reason = NothingFound(
+            f"Yahoo has no finished bars of {order.name} in this time", fix="--from and --to"
+        )
         ticker = yfinance.Ticker(order.name, session=self._session)
+        histories: list[pd.DataFrame] = []
+        sessions: list[pd.DataFrame] = []
         for begin, end in _requests(order, start):
             self._opening.watcher.doing(order.name)
             try:
-                history = self._history(ticker, order, begin, end)
+                histories.append(self._history(ticker, order, begin, end))
             except NothingFound as error:
-                reasons.append(error)
+                reason = error
                 continue
-            parts.append(_in_bars_format(history, _session_ends(ticker, order), order))
-        if not any(map(len, parts)):
-            raise reasons[0] if reasons else NothingFound(f"Yahoo has no finished bars of {order.name}")
-        found = tables.wanted(pd.concat(parts, ignore_index=True), replace(order, start=start))
-        return found.drop_duplicates("time", keep="last", ignore_index=True)
+            sessions += [] if order.length.is_daily else [_sessions(ticker)]
+        if not histories:
+            raise reason
+        history = pd.concat(histories)
+        history = history[~history.index.duplicated(keep="last")]
+        bars, mended = _in_bars_format(history, pd.concat(sessions) if sessions else None, order)
+        bars = tables.wanted(bars, replace(order, start=start)).reset_index(drop=True)
+        if bars.empty:
+            raise reason
+        return bars, mended
 
     def _history(
         self, ticker: Any, order: Order, begin: pd.Timestamp | None, end: pd.Timestamp
@@ -144,8 +156,6 @@ class Yahoo:
                 )
         except (exceptions.YFException, OSError, ValueError, LookupError, TypeError) as error:
             raise self._failure(error, order.name) from error
-        if history.empty:
-            raise NothingFound(f"Yahoo has no bars of {order.name} in this time", fix="--from and --to")
         return history
 
     def _failure(self, error: Exception, name: str) -> FetchError:
@@ -227,17 +237,31 @@ def _note_of_what_is_gone(order: Order) -> tuple[str, ...]:
     return (f"Yahoo keeps {order.length.name} bars for {kept.days} days only",)
 
 
-def _session_ends(ticker: Any, order: Order) -> pd.DataFrame | None:
-    """Return the starts and ends of the sessions (UTC) that came with intraday bars; None for daily ones."""
-    if order.length.is_daily:
-        return None
+def _earlier(wished: pd.Timestamp | None, known: pd.Timestamp) -> pd.Timestamp | None:
+    """Return from when on to ask so that the answer holds both; None for all there is."""
+    return None if wished is None else min(wished, known)
+
+
+def _refuse_a_later_beginning(held: pd.DataFrame, whole: pd.DataFrame) -> None:
+    """Raise FetchError where replacing the held bars would lose the first of them."""
+    before, now = held["time"].iloc[0], whole["time"].iloc[0]
+    if now > before:
+        raise FetchError(
+            f"the bars that are there begin {before:%Y-%m-%d}, Yahoo's now begin {now:%Y-%m-%d}",
+            fix=MOVE_AWAY,
+        )
+
+
+def _sessions(ticker: Any) -> pd.DataFrame:
+    """Return the starts and ends (UTC) of the sessions that came with intraday bars."""
     sessions: pd.DataFrame = ticker.history_metadata["tradingPeriods"][["start", "end"]]
-    in_utc = {name: sessions[name].dt.tz_convert("UTC").astype(TIME_TYPE) for name in ("start", "end")}
-    return pd.DataFrame(in_utc).sort_values("start", ignore_index=True)
+    return pd.DataFrame({name: sessions[name].dt.tz_convert("UTC").astype(TIME_TYPE) for name in sessions})
 
 
-def _in_bars_format(history: pd.DataFrame, sessions: pd.DataFrame | None, order: Order) -> pd.DataFrame:
-    """Return yfinance's table in the bars format: adjusted, in UTC, without the bar that is not over."""
+def _in_bars_format(
+    history: pd.DataFrame, sessions: pd.DataFrame | None, order: Order
+) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """Return yfinance's table in the bars format: adjusted, in UTC, without an unfinished bar; and notes."""
     rows = history.rename(columns=lambda name: str(name).lower().replace(" ", "_"))
     rows = rows[rows[list(PRICES)].notna().any(axis=1)]  # a dividend on a day without trading is no bar
     local = pd.Series(pd.DatetimeIndex(rows.index), index=rows.index)
@@ -248,8 +272,10 @@ def _in_bars_format(history: pd.DataFrame, sessions: pd.DataFrame | None, order:
     else:
         rows = _adjusted_for_dividends(rows)
         rows = _with_ends(rows.assign(start=local.dt.tz_convert("UTC").astype(TIME_TYPE)), sessions, order)
-    adjusted, _ = files.adjust(rows.assign(symbol=order.symbol).reset_index(drop=True))
-    return adjusted.loc[:, list(COLUMNS)].astype(dict.fromkeys((*PRICES, "volume"), np.float64))
+    adjusted, jumps = files.adjust(rows.assign(symbol=order.symbol).reset_index(drop=True))
+    bars = adjusted.loc[:, list(COLUMNS)].astype(dict.fromkeys((*PRICES, "volume"), np.float64))
+    num = len(jumps)
+    return bars, (f"{count(num, 'jump')} of the adjustment without one of the price ignored",) if num else ()
 
 
 def _with_ends(rows: pd.DataFrame, sessions: pd.DataFrame, order: Order) -> pd.DataFrame:
@@ -258,6 +284,7 @@ def _with_ends(rows: pd.DataFrame, sessions: pd.DataFrame, order: Order) -> pd.D
     Rows that are no bars are left out: the latest price, which Yahoo appends at its own second, what lies at
     or after the session's end, and what is not over.
     """
+    sessions = sessions.drop_duplicates("start").sort_values("start", ignore_index=True)
     place = sessions["start"].searchsorted(rows["start"], side="right") - 1
     session_end = sessions["end"].reindex(place).reset_index(drop=True).set_axis(rows.index)
     full_end = rows["start"] + order.length.length

@@ -10,6 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+pytest.importorskip("requests", reason="requests: pip install 'stockpred[fetch]'")
+
 from stockpred.data.sources import files
 from stockpred.data.universe import Asset, Universe
 from tests.stockpred.data.fetch.conftest import Fetch, FetchAt, LocalServer, Page
@@ -72,6 +74,35 @@ def test_the_listing_says_where_each_file_comes_from(
     assert (row["first"][:10], row["last"][:10], row["rows"]) == ("2024-01-01", "2024-03-19", 79)
     assert row["retrieved"] == "2024-03-20T10:00:00+00:00"
     assert row["library"].startswith("requests ")
+
+
+def test_real_bars_come_through_unchanged(
+    fetch_at: FetchAt, server: LocalServer, tmp_path: Path, real_bars: Path
+) -> None:
+    columns = ["asset", "date", "open", "high", "low", "close", "volume"]
+    rows = pd.read_parquet(
+        real_bars / "market_daily.parquet", columns=columns, filters=[("category", "==", "crypto")]
+    )
+    names = rows["asset"].value_counts().index[:2]
+    for name in names:
+        own = rows[rows["asset"] == name].assign(date=lambda own: pd.to_datetime(own["date"], utc=True))
+        for month, part in own.groupby(own["date"].dt.strftime("%Y-%m")):
+            unit = 10**6 if month > "2024" else 10**3
+            lines_of_month = [
+                f"{int(bar.date.timestamp()) * unit},{bar.open!r},{bar.high!r},{bar.low!r},{bar.close!r},"
+                f"{bar.volume!r},{int(bar.date.timestamp() + 86400) * unit - 1},0,0,0,0,0"
+                for bar in part.itertuples()
+            ]
+            publish(server, month, lines_of_month, symbol=name)
+    results = fetch_at(pd.Timestamp("2024-07-20", tz="UTC"), *[f"A{n},a,crypto,,{n}," for n in names])
+
+    assert [result.failure for result in results] == [None, None]
+    for name in names:
+        own = rows[rows["asset"] == name]
+        fetched = bars_in(tmp_path, f"A{name}")
+        assert fetched["time"].tolist() == pd.to_datetime(own["date"], utc=True).tolist()
+        for column in ("open", "high", "low", "close", "volume"):
+            np.testing.assert_array_equal(fetched[column], own[column])
 
 
 def test_training_reads_what_was_fetched(fetch_at: FetchAt, server: LocalServer, tmp_path: Path) -> None:
@@ -180,8 +211,9 @@ def test_days_that_a_month_lacks_are_taken_from_their_own_files(
     for day in range(11, 30):
         if day != 15:
             publish(server, f"2024-02-{day}", lines(f"2024-02-{day}", [FEBRUARY[day - 1]]))
-    fetch_at(NOW)
+    (result,) = fetch_at(NOW)
 
+    assert result.text.endswith("; 18 days that the monthly archives lack taken from daily ones")
     expected = [close for close in (*JANUARY, *FEBRUARY) if close != FEBRUARY[14]]
     assert bars_in(tmp_path)["close"].tolist() == [*expected, *range(301, 320)]
 

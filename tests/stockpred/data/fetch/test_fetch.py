@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -12,6 +13,9 @@ import pandas as pd
 import pytest
 from filelock import FileLock
 
+pytest.importorskip("requests", reason="requests: pip install 'stockpred[fetch]'")
+
+from hpc.base import records
 from hpc.base.errors import UserError
 from stockpred import cli, cli_fetch
 from stockpred.data import universe
@@ -200,6 +204,27 @@ def test_ctrl_c_says_how_to_go_on(
     assert kept == ["BTCUSDT-1d-2024-02.zip"]
 
     monkeypatch.undo()
+
+
+def test_a_full_disk_is_told_and_leaves_no_half_file(
+    fetch: Fetch, server: LocalServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    publish_february(server)
+    really_sync, really_write = os.fsync, records.write_bytes
+
+    def fill_up(path: Path, content: bytes) -> None:
+        def fail(descriptor: int) -> None:
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(os, "fsync", fail if path.suffix == ".parquet" else really_sync)
+        really_write(path, content)
+
+    monkeypatch.setattr(records, "write_bytes", fill_up)
+    code, _, complaint = fetch(*FEBRUARY)
+
+    assert code == 2
+    assert "BTC.parquet: cannot be written: No space left on device" in complaint
+    assert list((tmp_path / "bars").glob("*.parquet")) == []
 
 
 @pytest.mark.parametrize("case", ["crypto", "per_stock", "reduced", "full_market"])

@@ -323,6 +323,44 @@ def test_minutes_are_asked_for_in_weeks_and_no_further_back_than_yahoo_keeps_the
     assert result.text.endswith("; Yahoo keeps 1m bars for 29 days only")
 
 
+def test_a_dividend_adjusts_the_minutes_of_the_weeks_before_it_too(
+    fetch_at: FetchAt, server: LocalServer, tmp_path: Path
+) -> None:
+    mornings = [pd.Timestamp(f"2024-03-{day} 09:30", tz=NEW_YORK) for day in ("04", "15")]
+    starts = pd.DatetimeIndex([day + pd.Timedelta(minutes=minute) for day in mornings for minute in range(5)])
+    sessions = [(day, day + pd.Timedelta("390min")) for day in mornings]
+    listing = Listing(starts, np.full(10, 50.0), sessions=sessions, dividends={mornings[1]: 1.0})
+    server.chart = yahoo(AAPL=listing)
+    fetch_at(NOW, ROW, interval="1m")
+
+    assert len(queries(server)) > 2
+    np.testing.assert_allclose(bars_in(tmp_path)["close"], [50 * (1 - 1 / 50)] * 5 + [50.0] * 5, rtol=1e-12)
+
+
+def test_held_bars_are_not_given_up_for_fewer(fetch_at: FetchAt, server: LocalServer, tmp_path: Path) -> None:
+    server.chart = yahoo(AAPL=daily(40))
+    fetch_at(NOW, ROW)
+    before = (tmp_path / "bars" / "AAPL.parquet").read_bytes()
+    server.chart = yahoo(AAPL=Listing(opens("2024-01-16", 45), np.full(45, 7.0)))
+
+    (result,) = fetch_at(NOW, ROW)
+
+    assert "the bars that are there begin 2024-01-02, Yahoo's now begin 2024-01-16" in result.text
+    assert (tmp_path / "bars" / "AAPL.parquet").read_bytes() == before
+
+
+def test_an_adjustment_that_jumps_while_the_price_does_not_is_ignored_and_said(
+    fetch_at: FetchAt, server: LocalServer, tmp_path: Path
+) -> None:
+    close = 100.0 + np.arange(40)
+    server.chart = yahoo(AAPL=daily(adjusted=np.where(np.arange(40) < 20, close / 2, close)))
+    (result,) = fetch_at(NOW, ROW)
+
+    returns = np.diff(np.log(bars_in(tmp_path)["close"]))
+    np.testing.assert_allclose(returns, np.diff(np.log(close)), rtol=1e-9)
+    assert result.text.endswith("; 1 jump of the adjustment without one of the price ignored")
+
+
 def test_minutes_that_do_not_reach_the_held_ones_are_refused(
     fetch_at: FetchAt, server: LocalServer, tmp_path: Path
 ) -> None:
