@@ -65,7 +65,7 @@ def fetch(
     try:
         results = [show.result(one) for one in run.fetch(assets, out_dir, wishes, watcher=show)]
     except KeyboardInterrupt:
-        show.doing("")
+        show.clear()
         click.echo("interrupted; the same command goes on with what is missing")
         sys.exit(ExitCode.INTERRUPTED)
     failed = [result for result in results if result.failure is not None]
@@ -94,18 +94,29 @@ class _Show:
 
     def __init__(self) -> None:
         self._is_terminal = sys.stdout.isatty()
+        self._asset = ""
+
+    def starting(self, asset: str) -> None:
+        self._asset = asset
+        self._replace(asset)
 
     def doing(self, what: str) -> None:
+        self._replace(f"{self._asset}: {what}")
+
+    def _replace(self, text: str) -> None:
         if self._is_terminal:
             width = shutil.get_terminal_size().columns - 1
-            click.echo(f"\r{what[:width]:<{width}}\r", nl=False)
+            click.echo(f"\r{text[:width]:<{width}}\r", nl=False)
+
+    def clear(self) -> None:
+        self._replace("")
 
     def waiting(self, why: str) -> None:
-        self.doing("")
+        self.clear()
         click.echo(f"... {why}")
 
     def result(self, result: Result) -> Result:
-        self.doing("")
+        self.clear()
         click.echo(str(result))
         return result
 

@@ -103,6 +103,10 @@ class Source(Protocol):
 class Watcher(Protocol):
     """Whoever follows a fetch."""
 
+    def starting(self, asset: str) -> None:
+        """Take which asset's turn it is, such as ``[3/20] BTC``."""
+        ...
+
     def doing(self, what: str) -> None:
         """Take what is being done right now."""
         ...

@@ -97,6 +97,7 @@ def fetch(
         folder.list_files()
         with contextlib.closing(_Sources(wishes, folder, watcher)) as sources:
             for number, task in enumerate(tasks, start=1):
+                watcher.starting(f"[{number}/{len(tasks)}] {task.asset.symbol}")
                 text, failure = _tried(task, folder, sources, now)
                 yield Result(number, len(tasks), task.asset.symbol, text, failure)
 

@@ -128,6 +128,9 @@ class Silent:
     def __init__(self) -> None:
         self.waits: list[str] = []
 
+    def starting(self, asset: str) -> None:
+        pass
+
     def doing(self, what: str) -> None:
         pass
 

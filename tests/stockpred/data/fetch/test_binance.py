@@ -183,6 +183,20 @@ def test_months_before_the_first_archive_were_before_the_listing(
     assert "no archive" not in result.text
 
 
+def test_an_asset_that_left_the_exchange_long_ago_is_found(
+    fetch_at: FetchAt, server: LocalServer, tmp_path: Path
+) -> None:
+    publish(server, "2022-04", lines("2022-04-01", range(1, 31)))
+    publish(server, "2022-05", lines("2022-05-01", range(31, 44)))
+    (result,) = fetch_at(NOW)
+
+    assert str(result) == "[1/1] BTC: 43 new bars, 43 bars, 2022-04-01 to 2022-05-13 (binance BTCUSDT)"
+    server.asked.clear()
+    (again,) = fetch_at(NOW)
+    assert again.text.startswith("0 new bars")
+    assert min(asked_archives(server)) == "2024-03-13"  # a week before, when it was gone already
+
+
 def test_a_month_without_trading_between_others_is_named(
     fetch_at: FetchAt, server: LocalServer, tmp_path: Path
 ) -> None:

@@ -227,6 +227,22 @@ def test_a_full_disk_is_told_and_leaves_no_half_file(
     assert list((tmp_path / "bars").glob("*.parquet")) == []
 
 
+def test_a_terminal_shows_what_is_being_done_and_a_log_does_not(
+    fetch: Fetch, server: LocalServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish_february(server)
+    publish_february(server, "ETHUSDT")
+    rows = "BTC,Bitcoin,crypto,,BTCUSDT\nETH,Ether,crypto,,ETHUSDT"
+    assert "\r" not in fetch(*FEBRUARY, "--symbols", "BTC", rows=rows)[1]
+
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    said = fetch(*FEBRUARY, rows=rows)[1]
+
+    shown = [text.strip() for text in said.split("\r")]
+    assert "[2/2] ETH: ETHUSDT-1d-2024-02.zip" in shown
+    assert shown.index("[1/2] BTC") < shown.index("[2/2] ETH: ETHUSDT-1d-2024-02.zip")
+
+
 @pytest.mark.parametrize("case", ["crypto", "per_stock", "reduced", "full_market"])
 def test_a_case_is_known_by_its_name_from_anywhere_in_the_project(
     case: str, monkeypatch: pytest.MonkeyPatch
