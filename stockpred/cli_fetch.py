@@ -18,6 +18,7 @@ from hpc.run.find import find_root
 if TYPE_CHECKING:
     from stockpred.data.fetch.run import Result
 
+MAX_NAMES = 8
 DATE = click.DateTime(["%Y-%m-%d"])
 
 
@@ -27,8 +28,20 @@ DATE = click.DateTime(["%Y-%m-%d"])
     "--out", "out_dir", required=True, type=click.Path(path_type=Path), help="Folder to write into."
 )
 @click.option("--symbols", metavar="A,B", help="Only these assets of the universe.")
-@click.option("--from", "first", type=DATE, help="First date (UTC); without it all that the source has.")
-@click.option("--to", "last", type=DATE, help="Last date (UTC), itself included; without it today.")
+@click.option(
+    "--from",
+    "first",
+    type=DATE,
+    metavar="YYYY-MM-DD",
+    help="First date (UTC); without it all that the source has.",
+)
+@click.option(
+    "--to",
+    "last",
+    type=DATE,
+    metavar="YYYY-MM-DD",
+    help="Last date (UTC), itself included; without it today.",
+)
 @click.option("--interval", default="1d", type=click.Choice(["1d", "1h", "1m"]), show_default=True)
 @click.option("--source", default="auto", show_default=True, help="yahoo, binance, or auto: Binance first.")
 @click.option(
@@ -128,6 +141,7 @@ def _explain(failed: list[Result]) -> None:
         assert result.failure is not None
         reasons.setdefault((result.failure.why, result.failure.fix), []).append(result.symbol)
     for (why, fix), symbols in reasons.items():
-        click.echo(f"failed: {', '.join(symbols)}: {why}", err=True)
+        more = f" and {len(symbols) - MAX_NAMES} more" if len(symbols) > MAX_NAMES else ""
+        click.echo(f"failed: {', '.join(symbols[:MAX_NAMES])}{more}: {why}", err=True)
         if fix:
             click.echo(f"    fix: {fix}", err=True)

@@ -146,4 +146,5 @@ def _reason(error: BaseException) -> str:
     """Return the innermost cause's own words: libraries wrap them in their own."""
     while (cause := error.__cause__ or error.__context__) is not None:
         error = cause
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    line = (str(error).splitlines() or [type(error).__name__])[0]
+    return line.partition(". See ")[0]  # curl adds where its error codes are explained

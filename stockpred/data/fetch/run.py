@@ -59,7 +59,7 @@ class _Sources:
 
     def get(self, name: str) -> Source:
         if name in self.stopped:
-            raise SourceStopped(f"not asked: {self.stopped[name].why}", fix=self.stopped[name].fix)
+            raise self.stopped[name]
         if name not in self.opened:
             module = _load(name)
             pace = Pace(
@@ -106,9 +106,12 @@ def _tried(task: Task, folder: Folder, sources: _Sources, now: pd.Timestamp) -> 
     """Complete one asset's file; return what a person should read about it, and why it failed if it did."""
     try:
         return _bring(task, folder, sources, now), None
+    except SourceStopped as error:
+        if error in sources.stopped.values():
+            return f"failed: not asked, {task.source} has stopped", error
+        sources.stopped[str(task.source)] = error
+        return f"failed: {error.why}", error
     except FetchError as error:
-        if isinstance(error, SourceStopped) and task.source is not None:
-            sources.stopped.setdefault(task.source, error)
         return f"failed: {error.why}", error
 
 

@@ -92,6 +92,7 @@ def test_a_daily_bar_has_its_date_at_the_exchange(
     ("now", "last"),
     [
         ("2024-03-19 22:00", "2024-03-18"),  # 18:00 in New York: closed, but its day is not over
+        ("2024-03-20 02:00", "2024-03-18"),  # 22:00 in New York, where it is not over either
         ("2024-03-20 05:00", "2024-03-19"),
     ],
 )
@@ -196,7 +197,7 @@ def test_refusals_beyond_the_retries_stop_the_source(
     results = fetch_at(NOW, ROW, "MSFT,Microsoft,us_equity,MSFT,,", retries=2)
 
     assert "refuses more requests for now" in results[0].text
-    assert results[1].text.startswith("failed: not asked")
+    assert results[1].text == "failed: not asked, yahoo has stopped"
     assert not any("MSFT" in path for path in server.asked)
     assert [seconds for seconds in no_waiting if seconds > 0.1] == [1, 2]
 
