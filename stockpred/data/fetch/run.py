@@ -94,6 +94,8 @@ def fetch(
     folder = Folder(out_dir)
     with folder.locked():
         tasks = tasks_of(assets, folder, wishes)
+        for name in sorted({task.source for task in tasks if task.source is not None}):
+            _load(name)  # a library that is missing is better known before the first hour
         folder.list_files()
         with contextlib.closing(_Sources(wishes, folder, watcher)) as sources:
             for number, task in enumerate(tasks, start=1):

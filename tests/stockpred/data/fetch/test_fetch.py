@@ -18,7 +18,9 @@ pytest.importorskip("requests", reason="requests: pip install 'stockpred[fetch]'
 from hpc.base import records
 from hpc.base.errors import UserError
 from stockpred import cli, cli_fetch
+from stockpred.config import registry
 from stockpred.data import universe
+from stockpred.data.fetch.choice import SOURCES, source_names
 from tests.stockpred.data.fetch.conftest import Fetch, FetchAt, LocalServer
 from tests.stockpred.data.fetch.klines import lines, publish
 
@@ -267,6 +269,18 @@ def test_the_cases_that_the_documents_fetch_name_each_asset_at_a_source() -> Non
         if not (asset.yahoo or asset.binance)
     }
     assert nowhere == set()
+
+
+@pytest.mark.parametrize("name", source_names())
+def test_each_source_declares_what_the_command_reads(name: str) -> None:
+    declared = {
+        key: registry.declared(SOURCES, name, key) for key in ("INTERVALS", "PER_MINUTE", "AUTO_RANK")
+    }
+    assert set(declared["INTERVALS"]) <= {"1d", "1h", "1m"}
+    assert declared["PER_MINUTE"] > 0
+    assert isinstance(declared["AUTO_RANK"], int)
+    assert registry.declared(SOURCES, name, "BASE_URL").startswith("https://")
+    assert name in universe.COLUMNS
 
 
 def test_the_help_names_the_ways_to_call_it(
