@@ -83,6 +83,8 @@ def fetch(
         sys.exit(ExitCode.INTERRUPTED)
     failed = [result for result in results if result.failure is not None]
     click.echo(f"{len(results) - len(failed)} of {count(len(results), 'asset')} in {out_dir}")
+    if not failed and not case.endswith(".csv"):
+        click.echo(f"next: make submit CASE={case} DATA={out_dir}")
     _explain(failed)
     sys.exit(ExitCode.FAILED if failed else ExitCode.OK)
 

@@ -2,8 +2,8 @@
 
 What yfinance sends passes through a session of our own, which keeps to the pace and may turn to a mirror.
 Prices are taken unadjusted beside the adjusted close, and adjusted by the code that reads such files
-(``stockpred.data.sources.files.adjust``); intraday bars, to which Yahoo gives no adjusted close, by the
-dividends that come with them. Yahoo's prices are adjusted for splits already.
+(``stockpred.data.sources.files.adjust``); intraday bars, to which Yahoo gives no adjusted close (issues #565
+and #2351 of yfinance), by the dividends that come with them. Yahoo's prices are adjusted for splits already.
 
 One asset is asked for at a time: the columns of ``yfinance.download`` have a second level for the asset.
 yfinance's own repair of prices (pence taken for pounds, missed splits) stays off: it fails on some series

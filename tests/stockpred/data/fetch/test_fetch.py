@@ -21,6 +21,7 @@ from stockpred import cli, cli_fetch
 from stockpred.config import registry
 from stockpred.data import universe
 from stockpred.data.fetch.choice import SOURCES, source_names
+from stockpred.data.sources import files
 from tests.stockpred.data.fetch.conftest import Fetch, FetchAt, LocalServer
 from tests.stockpred.data.fetch.klines import lines, publish
 
@@ -178,8 +179,6 @@ def test_the_files_that_resume_a_fetch_are_no_bars_to_training(
     hidden = tmp_path / "bars" / ".fetch" / "ETH.csv"
     hidden.write_text("date,open,high,low,close\n2024-01-01,1,1,1,1\n")
 
-    from stockpred.data.sources import files
-
     eth = universe.Asset("ETH", "Ether", "crypto")
     with pytest.raises(UserError, match="has no bars for 1 of 1 assets: ETH"):
         files.load_from(str(tmp_path / "bars"), universe.Universe(Path("universe.csv"), (eth,)))
@@ -252,6 +251,26 @@ def test_a_case_is_known_by_its_name_from_anywhere_in_the_project(
     monkeypatch.chdir(REPOSITORY / "docs")
     monkeypatch.delenv("HPC_ROOT", raising=False)
     assert cli_fetch.universe_of(case) == REPOSITORY / "cases" / case / "universe.csv"
+
+
+def test_a_case_is_fetched_and_then_can_be_submitted(
+    server: LocalServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    publish_february(server)
+    (tmp_path / "cases" / "mini").mkdir(parents=True)
+    (tmp_path / "cases" / "mini" / "config.yaml").write_text("data:\n  universe: cases/assets.csv\n")
+    (tmp_path / "cases" / "assets.csv").write_text("symbol,name,category,binance\nBTC,B,crypto,BTCUSDT\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("HPC_ROOT", raising=False)
+    words = ["mini", "--out", "bars", *FEBRUARY, "--base-url", server.url]
+    monkeypatch.setattr(sys, "argv", ["stockpred", "data", "fetch", *words])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+
+    assert ended.value.code == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "next: make submit CASE=mini DATA=bars"
+    assets = universe.read(tmp_path / "cases" / "assets.csv")
+    assert files.load_from("bars", assets).bars["close"].tolist() == list(range(201, 230))
 
 
 def test_a_case_that_does_not_exist_is_told_with_the_nearest(monkeypatch: pytest.MonkeyPatch) -> None:
