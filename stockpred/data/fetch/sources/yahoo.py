@@ -54,7 +54,7 @@ AUTO_RANK = 2
 BARS = "/v8/finance/chart/"
 """Under this path lie the bars; what else yfinance asks for (a cookie, a crumb) it can do without."""
 KEPT: Final = {"1h": pd.Timedelta("729 days"), "1m": pd.Timedelta("29 days")}
-"""How long Yahoo keeps intraday bars, less a day for the time that asking takes."""
+"""How long Yahoo keeps intraday bars, less a day: the first one is asked for from its midnight."""
 AT_ONCE: Final = {"1h": pd.Timedelta("729 days"), "1m": pd.Timedelta("7 days")}
 """What one request may span."""
 OVERLAP = 10
@@ -163,7 +163,8 @@ class Yahoo:
         if isinstance(error, exceptions.YFRateLimitError):
             return too_many_requests(self._opening.base_url)
         if isinstance(error, exceptions.YFTickerMissingError):
-            return NothingFound(f"Yahoo has no bars of {name}: {error.rationale}", fix=UNKNOWN)
+            fix = UNKNOWN if "delisted" in str(error) else "choose other dates with --from and --to"
+            return NothingFound(f"Yahoo has no bars of {name}: {error.rationale}", fix=fix)
         if isinstance(error, requests.exceptions.HTTPError):
             if error.response is not None and error.response.status_code == HTTPStatus.NOT_FOUND:
                 return NothingFound(f"Yahoo knows no {name}", fix=UNKNOWN)
@@ -222,7 +223,7 @@ def _requests(order: Order, start: pd.Timestamp | None) -> Iterator[tuple[pd.Tim
         yield start, order.stop
         return
     oldest = order.now - KEPT[order.length.name]
-    begin = oldest if start is None else max(start, oldest)
+    begin = (oldest if start is None else max(start, oldest)).normalize()  # a day's dividend is in one answer
     while begin < order.stop:
         end = min(begin + AT_ONCE[order.length.name], order.stop)
         yield begin, end

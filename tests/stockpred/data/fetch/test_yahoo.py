@@ -15,7 +15,7 @@ from yfinance.cache import get_tz_cache
 from yfinance.data import YfData
 
 from stockpred.data.fetch.sources.yahoo import keep_cache_here
-from tests.stockpred.data.fetch.chart import CHART, Listing, bar_queries, yahoo
+from tests.stockpred.data.fetch.chart import CHART, Listing, bar_queries, body, yahoo
 from tests.stockpred.data.fetch.conftest import Fetch, FetchAt, LocalServer, Page
 
 NOW = pd.Timestamp("2024-03-20 12:00", tz="UTC")
@@ -173,6 +173,22 @@ def test_no_bars_in_the_wished_time_is_named(fetch_at: FetchAt, server: LocalSer
     assert "Yahoo has no bars of AAPL" in result.text
 
 
+def test_a_reason_that_yahoo_gives_is_passed_on(fetch_at: FetchAt, server: LocalServer) -> None:
+    reason = "1m data not available for startTime=1. Only 8 days worth of 1m granularity data are allowed."
+    answer = yahoo(AAPL=daily())
+
+    def refuse_bars(path: str, query: dict[str, str]) -> Page:
+        error = body(None, {"code": "Unprocessable Entity", "description": reason})
+        return Page(error, 422) if "period1" in query else answer(path, query)
+
+    server.chart = refuse_bars
+    (result,) = fetch_at(NOW, ROW, interval="1m")
+
+    assert reason in result.text
+    assert result.failure is not None
+    assert "--from and --to" in str(result.failure.fix)
+
+
 def test_too_many_requests_are_waited_out_as_long_as_asked(
     fetch_at: FetchAt, server: LocalServer, tmp_path: Path, no_waiting: list[float]
 ) -> None:
@@ -316,7 +332,7 @@ def test_minutes_are_asked_for_in_weeks_and_no_further_back_than_yahoo_keeps_the
     (result,) = fetch_at(NOW, ROW, interval="1m", start=pd.Timestamp("2024-01-01", tz="UTC"))
 
     spans = [(int(query["period1"]), int(query["period2"])) for query in queries(server)]
-    assert min(spans)[0] == int((NOW - pd.Timedelta(days=29)).timestamp())
+    assert min(spans)[0] == int((NOW - pd.Timedelta(days=29)).normalize().timestamp())
     assert max(end - begin for begin, end in spans) <= 8 * 86400
     assert [begin for begin, _ in spans[1:]] == [end for _, end in spans[:-1]]
     assert spans[-1][1] == int(NOW.timestamp())
