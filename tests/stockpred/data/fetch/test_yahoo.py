@@ -354,6 +354,17 @@ def test_a_dividend_adjusts_the_minutes_of_the_weeks_before_it_too(
     np.testing.assert_allclose(bars_in(tmp_path)["close"], [50 * (1 - 1 / 50)] * 5 + [50.0] * 5, rtol=1e-12)
 
 
+def test_auto_goes_on_with_the_source_that_a_file_came_from(fetch_at: FetchAt, server: LocalServer) -> None:
+    row = "COIN,Coin,crypto,AAPL,BTCUSDT,"  # without a file, auto would take Binance
+    server.chart = yahoo(AAPL=daily(60))
+    fetch_at(pd.Timestamp("2024-03-02 12:00", tz="UTC"), row, source="yahoo")
+
+    (result,) = fetch_at(NOW, row)
+
+    assert result.text.startswith("12 new bars, 56 bars")
+    assert result.text.endswith("(yahoo AAPL)")
+
+
 def test_held_bars_are_not_given_up_for_fewer(fetch_at: FetchAt, server: LocalServer, tmp_path: Path) -> None:
     server.chart = yahoo(AAPL=daily(40))
     fetch_at(NOW, ROW)
