@@ -5,12 +5,19 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from yfinance.cache import get_tz_cache
+from yfinance.data import YfData
 
-from tests.stockpred.data.fetch.conftest import Page, Query
+from stockpred.data.fetch.sources.yahoo import keep_cache_here
+from tests.stockpred.data.fetch.conftest import LocalServer, Page, Query
 
+NOW = pd.Timestamp("2024-03-20 12:00", tz="UTC")
+NEW_YORK = "America/New_York"
+ROW = "AAPL,Apple,us_equity,AAPL,,"
 CHART = "/v8/finance/chart/"
 NOT_FOUND = {"code": "Not Found", "description": "No data found, symbol may be delisted"}
 
@@ -93,10 +100,29 @@ def yahoo(**listings: Listing) -> Callable[[str, Query], Page]:
     return answer
 
 
-def bar_queries(asked: list[str], queries: list[Query], symbol: str) -> list[Query]:
+def forget() -> None:
+    """Let yfinance forget the answers and time zones of other tests."""
+    keep_cache_here()
+    YfData.cache_get.cache_clear()
+    for symbol in ("AAPL", "MSFT"):
+        get_tz_cache().store(symbol, None)
+
+
+def opens(first: str, count: int, *, zone: str = NEW_YORK, at: str = "09:30") -> pd.DatetimeIndex:
+    """Return the openings of sessions on weekdays."""
+    return pd.DatetimeIndex(
+        [pd.Timestamp(f"{day:%Y-%m-%d} {at}", tz=zone) for day in pd.bdate_range(first, periods=count)]
+    )
+
+
+def bars_in(folder: Path, symbol: str = "AAPL") -> pd.DataFrame:
+    return pd.read_parquet(folder / "bars" / f"{symbol}.parquet")
+
+
+def queries(server: LocalServer, symbol: str = "AAPL") -> list[Query]:
     """Return the queries for a symbol's bars, without those for its time zone."""
     return [
         query
-        for path, query in zip(asked, queries, strict=True)
+        for path, query in zip(server.asked, server.queries, strict=True)
         if path == CHART + symbol and "period1" in query
     ]
