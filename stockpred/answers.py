@@ -31,7 +31,8 @@ SYMBOL, FOLD = "data.symbol", "data.fold"
 """The settings whose values are known without a list: the universe's symbols, the folds of data.folds."""
 
 HOW_TO_GET_BARS = (
-    "fetch them with any downloader, one CSV or Parquet per asset, and give their directory: "
+    "fetch them where there is internet: stockpred data fetch NAME --out DIR; "
+    "or bring your own, one CSV or Parquet per asset; and give their directory: "
     "make submit CASE=NAME DATA=DIR (hpc submit NAME data.dir=DIR); "
     "or use invented bars: data.source=synthetic"
 )

@@ -11,6 +11,7 @@ import click
 
 from hpc.base.errors import UserError
 from hpc.base.text import count
+from stockpred import cli_fetch
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -76,7 +77,10 @@ def open_test(run_dir: Path) -> None:
 
 @cli.group()
 def data() -> None:
-    """Bring bars into other files."""
+    """Fetch bars, and bring them into other files."""
+
+
+data.add_command(cli_fetch.fetch)
 
 
 @data.command()

@@ -29,6 +29,14 @@ INSTEAD = {
     "make test": "make --dry-run test",  # it would run this test
     "make test-long": "make --dry-run test-long",
     "make check": "make --dry-run check",  # .ci/run does
+    **{
+        f"stockpred data fetch {words}": "stockpred data fetch --help"  # it needs the internet
+        for words in (
+            "crypto --out ../bars",
+            "per_stock --out ../bars --from 2005-01-01 --to 2024-06-28 --symbols AAPL,MSFT",
+            "crypto --interval 1m --source binance --out ../minute_bars",
+        )
+    },
 }
 """What is run in the place of a command that cannot be run as it stands."""
 

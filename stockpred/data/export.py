@@ -6,20 +6,19 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import quote
 
 import pandas as pd
 
 from hpc.base import records
-from hpc.base.errors import UserError, raise_all
-from hpc.base.text import count, suggestion
+from hpc.base.errors import UserError
+from hpc.base.text import count
 from stockpred.data import universe
 from stockpred.data.bars import SourceBars
 from stockpred.data.formats import npz
+from stockpred.data.formats.names import file_name
 from stockpred.data.sources import files
 from stockpred.data.universe import Universe
 
-PLAIN_IN_NAMES = " ^=+@,()[]&$!'"  # as they are in a file's name; a slash becomes %2F
 MAX_SHOWN = 8
 WHEN_REFUSED = "check the folder, its permissions and free space; what was written before is whole"
 
@@ -57,8 +56,8 @@ def export_npz(
     Raises UserError before the first file is written where a symbol is unknown, an asset has no bars or a
     file is there already, and where a file cannot be written.
     """
-    chosen = _chosen(universe.read(universe_path), symbols)
-    targets = {symbol: out_dir / _file_name(symbol) for symbol in chosen.symbols}
+    chosen = universe.read(universe_path).only(symbols, where="--symbol")
+    targets = {symbol: out_dir / file_name(symbol, npz.ENDING) for symbol in chosen.symbols}
     if out_dir.exists() and not out_dir.is_dir():
         raise UserError("is a file, not a folder", where=str(out_dir), fix="give --npz another name")
     _refuse_clashes(targets, may_replace=may_replace)
@@ -76,22 +75,6 @@ def export_npz(
         yield ExportedFile(path, len(bars), bars["time"].iloc[0], bars["time"].iloc[-1], checks)
 
 
-def _chosen(assets: Universe, symbols: Collection[str]) -> Universe:
-    unknown = [symbol for symbol in dict.fromkeys(symbols) if symbol not in assets.symbols]
-    raise_all(
-        [
-            UserError(
-                f"{symbol!r} is not an asset of {assets.path}",
-                where="--symbol",
-                fix=suggestion(symbol, assets.symbols),
-            )
-            for symbol in unknown
-        ]
-    )
-    kept = tuple(asset for asset in assets.assets if not symbols or asset.symbol in symbols)
-    return Universe(assets.path, kept)
-
-
 def _load(data_dir: str, chosen: Universe) -> SourceBars:
     try:
         return files.load_from(data_dir, chosen)
@@ -100,12 +83,6 @@ def _load(data_dir: str, chosen: Universe) -> SourceBars:
             raise
         remedy = "give the folder that holds their bars, or choose assets with --symbol"
         raise UserError(error.what, where="--data", fix=remedy) from None
-
-
-def _file_name(symbol: str) -> str:
-    """Return a name that is valid on any file system; the file itself holds the symbol unchanged."""
-    name = quote(symbol, safe=PLAIN_IN_NAMES)
-    return f"{'%2E' + name[1:] if name.startswith('.') else name}{npz.ENDING}"
 
 
 def _refuse_clashes(targets: Mapping[str, Path], *, may_replace: bool) -> None:

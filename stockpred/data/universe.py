@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -49,6 +49,25 @@ class Universe:
             what = f"{symbol!r} is not an asset of {self.path}"
             raise UserError(what, where="data.symbol", fix=suggestion(symbol, self.symbols))
         return Universe(self.path, chosen)
+
+    def only(self, symbols: Collection[str], *, where: str) -> Universe:
+        """Return the universe of some of its assets, or itself where none are named.
+
+        Raises UserError for all unknown symbols at once; ``where`` is what they were given by.
+        """
+        unknown = [symbol for symbol in dict.fromkeys(symbols) if symbol not in self.symbols]
+        raise_all(
+            [
+                UserError(
+                    f"{symbol!r} is not an asset of {self.path}",
+                    where=where,
+                    fix=suggestion(symbol, self.symbols),
+                )
+                for symbol in unknown
+            ]
+        )
+        kept = tuple(asset for asset in self.assets if not symbols or asset.symbol in symbols)
+        return Universe(self.path, kept)
 
 
 COLUMNS = tuple(field.name for field in fields(Asset))

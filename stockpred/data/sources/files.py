@@ -18,7 +18,8 @@ from stockpred.data.formats.columns import BarFile, NotBars
 from stockpred.data.universe import Asset, Universe
 
 HOW_TO_FETCH_BARS = (
-    "any downloader can fetch bars: one CSV per symbol (date, open, high, low, close, volume), "
+    "fetch bars where there is internet: stockpred data fetch CASE --out DIR; "
+    "or bring one CSV per symbol (date, open, high, low, close, volume), "
     "named as in the universe's column `files` or `yahoo`"
 )
 HOW_TO_GET_BARS = (
@@ -112,15 +113,15 @@ def _root(folder: str | None) -> Path:
 def _survey(root: Path, universe: Universe) -> tuple[list[BarFile], dict[str, str]]:
     """Return the files with bars, and why each other file was left aside."""
     try:
-        paths = [root] if root.is_file() else sorted(path for path in root.rglob("*") if path.is_file())
+        paths = (
+            [root] if root.is_file() else sorted(path for path in root.rglob("*") if _is_shown(path, root))
+        )
     except PermissionError as error:
         raise UserError(f"no permission to look into {error.filename}", where="data.dir") from None
     own_names = {name.casefold() for asset in universe.assets for name in _names(asset)}
     bar_files: list[BarFile] = []
     aside: dict[str, str] = {}
     for path in paths:
-        if path.name.startswith("."):
-            continue
         if not tables.is_table(path):
             aside[str(path)] = "neither CSV nor Parquet nor npz"
             continue
@@ -133,6 +134,11 @@ def _survey(root: Path, universe: Universe) -> tuple[list[BarFile], dict[str, st
                 ) from None
             aside[str(path)] = str(problem)
     return bar_files, aside
+
+
+def _is_shown(path: Path, root: Path) -> bool:
+    """Say whether a path is a file that is not hidden, nor in a hidden folder below ``root``."""
+    return path.is_file() and not any(part.startswith(".") for part in path.relative_to(root).parts)
 
 
 def _chosen(
