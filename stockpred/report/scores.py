@@ -112,9 +112,9 @@ def comparison(scored: Scored, note: str = "") -> Section:
 
 
 def table(scores: SplitScores, group: GroupScores) -> Table:
-    """Lay out one group: a row for each forecaster, a column for each thing that one of them states."""
+    """Lay out one group: a row for each forecaster, a column for each thing that the model states."""
     rows = (group.model, *group.rivals)
-    columns = [column for column in _COLUMNS if any(column.value(row) is not None for row in rows)]
+    columns = [column for column in _COLUMNS if column.value(group.model) is not None]
     title = _title(scores, group)
     names = heads(title, *(column.head for column in columns), text_columns=(title,))
     return Table(names, tuple(_row(row, columns, is_model=row is group.model) for row in rows))
@@ -232,21 +232,17 @@ def _legend(scored: Scored) -> str:
     found = scored.judged
     if found is None:
         return ""
-    rows = (found.pooled.model, *found.pooled.rivals)
-    parts = [
+    own = found.pooled.model
+    parts = {
         "Returns are simple; errors in basis points. Skill: 1 \u2212 MSE / MSE of the last value, with its "
         "95 % interval. Spread: the standard deviation of the expected return. Direction: right signs, "
-        "returns of exactly zero left out.",
-        *(["Nats: cross-entropy of the next token."] if _any(rows, "nats") else []),
-        *(["Log loss: the negative log density of the return, in nats."] if _any(rows, "log_loss") else []),
-        *(["In 50, 80, 90 %: outcomes inside that central interval."] if _any(rows, "coverage") else []),
-        *(["RankIC: mean over dates, with its Newey-West t."] if _any(rows, "rank_ic") else []),
-    ]
-    return " ".join(parts)
-
-
-def _any(rows: Sequence[ForecasterScores], name: str) -> bool:
-    return any(getattr(row, name) is not None for row in rows)
+        "returns of exactly zero left out.": True,
+        "Nats: cross-entropy of the next token.": own.nats is not None,
+        "Log loss: the negative log density of the return, in nats.": own.log_loss is not None,
+        "In 50, 80, 90 %: outcomes inside that central interval.": own.coverage is not None,
+        "RankIC: mean over dates, with its Newey-West t.": own.rank_ic is not None,
+    }
+    return " ".join(part for part, is_shown in parts.items() if is_shown)
 
 
 def _about_rivals(scored: Scored) -> Iterator[str]:

@@ -46,12 +46,13 @@ def _scores(name: str, label: str, forecast: RivalForecast, rows_M: Ints, outcom
         return BarScores(name, label, expected_return=expected, signal=signal)
     distribution = forecast.distribution.at(rows_M)
     log_density = distribution.log_density(outcome_M)
+    is_sure = log_density is None  # of one value: its intervals have no width, so they cover nothing
     return BarScores(
         name,
         label,
         crps=distribution.crps(outcome_M),
         log_loss=None if log_density is None else -np.asarray(log_density),
-        pit=distribution.pit(outcome_M),
+        pit=None if is_sure else distribution.pit(outcome_M),
         expected_return=expected,
         signal=signal,
     )
