@@ -71,6 +71,12 @@ class RunFiles:
         return next((row["step"] for row in self.metrics if row.get("validation")), None)
 
     @property
+    def fold(self) -> str:
+        """Which fold the run is of, such as `` fold 2``; nothing where there is one only."""
+        fold = self.setting("data", "fold")
+        return f" fold {fold}" if fold and fold != "null" else ""
+
+    @property
     def early_stop(self) -> EarlyStop | None:
         """Where patience ended training; None while it may go on, and where it went to its last step."""
         step, total_steps = self.status.get("step"), self.status.get("total_steps")

@@ -63,10 +63,10 @@ def test_the_command_ends_with_a_summary_of_all_stocks(pooled: tuple[Path, str])
     with table.open(newline="") as file:
         rows = list(csv.DictReader(file))
 
-    assert {row["symbol"] for row in rows} == set(STOCKS)
+    assert {row["subject"] for row in rows} == set(STOCKS)
     for symbol in STOCKS:
-        forecasters = [row["forecaster"] for row in rows if row["symbol"] == symbol]
-        assert {"mlp", "persistence"} <= set(forecasters)
+        forecasters = [row["forecaster"] for row in rows if row["subject"] == symbol]
+        assert {"mlp", "last_value", "drift"} <= set(forecasters)
         assert symbol in printed
     page = table.with_suffix(".html").read_text()
     assert page.count("<svg") >= len(STOCKS)

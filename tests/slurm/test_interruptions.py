@@ -7,15 +7,19 @@ ranks on each of its nodes, the others have one: most of what an attempt costs i
 from __future__ import annotations
 
 import contextlib
+import itertools
+import json
 import os
 import re
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 
+from hpc.base import records
 from hpc.run.paths import RunPaths
 from tests.processes import working_in
 from tests.slurm.clusters import Cluster, refuse_without_slurm, running_cluster
@@ -163,6 +167,22 @@ def test_cancelling_a_case_ends_its_whole_array_and_to_submit_goes_on_with_the_r
     again = workspace.hpc("submit", *words, "--wait")
     assert again.returncode == 0, again.stdout + again.stderr
     assert first.history.attempts[1].first_step == first.history.attempts[0].committed_step
+
+
+def test_the_folds_of_a_walk_are_an_array_whose_tests_follow_each_other(workspace: Workspace) -> None:
+    words = ("data.symbol=AAPL", "data.folds.number=3", "array.key=data.fold", "training.max_steps=8")
+    runs = workspace.submitted(*STOCKS, *words)
+
+    assert [run.until_over() for run in runs] == ["finished"] * 3
+    tests = [records.read_json(run.paths.data_info)["fold"]["test"] for run in runs]
+    spans = [(span["start"], span["end"]) for (span,) in tests]
+    assert spans == sorted(spans)
+    assert all(before[1] < after[0] for before, after in itertools.pairwise(spans))
+    looked_at = [json.loads(run.paths.test_results.read_text())["num_looks"] for run in runs]
+    assert looked_at == [1, 1, 1]  # no bar is tested twice
+    run_dirs = [str(run.paths.root) for run in runs]
+    told = workspace.run(sys.executable, "-m", "stockpred", "summary", "--out", "walk", *run_dirs)
+    assert all(f"AAPL fold {number}" in told for number in (1, 2, 3))
 
 
 def test_a_node_that_is_lost_costs_no_number_and_its_zombies_write_nothing(

@@ -15,7 +15,7 @@ from stockpred.tasks.forecast import report
 
 def _asset(files: RunFiles) -> str:
     named = files.assets[0].get("symbol") if files.assets else files.setting("data", "symbol")
-    return str(named or "unknown asset")
+    return f"{named or 'unknown asset'}{files.fold}"
 
 
 def _skill_percent(scores: ForecasterScores) -> float | None:
@@ -44,7 +44,7 @@ def _picture(asset: SubjectRuns) -> Picture | None:
 
 
 PART = TaskPart(
-    Reader(subject=_asset, column_settings=("data.symbol",)),
+    Reader(subject=_asset, column_settings=("data.symbol", "data.fold")),
     Measure(SQUARED_ERROR, "skill, %", _skill_percent, digits=2),
     subject_word="asset",
     pictures=_pictures,

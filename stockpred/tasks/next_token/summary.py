@@ -11,7 +11,7 @@ from stockpred.score.compare import CRPS
 
 
 def _case(files: RunFiles) -> str:
-    return files.case
+    return f"{files.case}{files.fold}"
 
 
 def _no_pictures(gathered: Gathered) -> tuple[Section, ...]:
@@ -19,7 +19,7 @@ def _no_pictures(gathered: Gathered) -> tuple[Section, ...]:
 
 
 PART = TaskPart(
-    Reader(subject=_case),
+    Reader(subject=_case, column_settings=("data.fold",)),
     Measure(CRPS, "CRPS, bp", lambda scores: scores.crps_bp, digits=2),
     subject_word="case",
     pictures=_no_pictures,
