@@ -89,7 +89,7 @@ def assert_trained_and_reported(paths: RunPaths, *, names: tuple[str, ...]) -> N
 def test_a_model_is_one_file(workspace: Path) -> None:
     paths, _ = trained(workspace, "per_stock", "model.name=newest_bar")
 
-    assert_trained_and_reported(paths, names=("newest_bar", "persistence"))
+    assert_trained_and_reported(paths, names=("newest_bar", "Mean training return"))
 
 
 def test_a_setting_of_a_models_own_is_one_file_more(workspace: Path) -> None:
@@ -117,7 +117,7 @@ def test_a_wrong_setting_of_a_models_own_is_one_error_with_its_line(workspace: P
 def test_a_learner_is_one_file(workspace: Path) -> None:
     paths, _ = trained(workspace, "per_stock", "learner.name=absolute_error")
 
-    assert_trained_and_reported(paths, names=("absolute_error", "persistence"))
+    assert_trained_and_reported(paths, names=("absolute_error", "Mean training return"))
     assert records.read_rows(paths.metrics)[-1]["validation"].keys() == {"mae"}
 
 
