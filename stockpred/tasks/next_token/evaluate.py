@@ -7,6 +7,7 @@ held together: each window is reduced at once to a few numbers per bar.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -75,16 +76,26 @@ class Rivals:
         """The rival of tokens that is hardest on validation: that of the lowest cross-entropy."""
         targets = target_positions(self.dataset, Split.VALIDATION)
 
-        def nats(name: str) -> float:
-            return float(self.token_forecasts(name, targets).nats.mean())
+        def gained(name: str) -> float:
+            parts = (targets[few] for few in self.returns.slices(len(targets)))
+            return sum(float(self._own_log_probs(name, part).sum()) for part in parts)
 
-        return min(self.of_tokens, key=nats)
+        return max(self.of_tokens, key=gained)
 
     def token_forecasts(self, name: str, positions_M: Ints) -> TokenForecasts:
+        """Reduce the forecasts of a rival of tokens, on as many threads as torch may use."""
         rival = self.of_tokens[name]
-        return TokenForecasts.joined(
-            list(self.returns.reduce(positions_M, lambda few: rival.log_probs(positions_M[few])))
-        )
+
+        def reduced(few: slice) -> TokenForecasts:
+            return self.returns.forecasts(positions_M[few], rival.log_probs(positions_M[few]))
+
+        with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+            return TokenForecasts.joined(list(pool.map(reduced, self.returns.slices(len(positions_M)))))
+
+    def _own_log_probs(self, name: str, positions_M: Ints) -> Floats:
+        """Return the log probabilities of the tokens that came."""
+        log_probs_MK = self.of_tokens[name].log_probs(positions_M)
+        return log_probs_MK[np.arange(len(positions_M)), next_tokens(self.dataset, positions_M)]
 
     def scores(self, positions_M: Ints, outcome_M: Floats) -> tuple[BarScores, ...]:
         """Score every rival at positions of the dataset: of tokens first, ``always_up`` last."""

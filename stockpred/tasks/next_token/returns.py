@@ -83,10 +83,14 @@ class TokenReturns:
 
     def reduce(self, positions_M: Ints, log_probs: Callable[[slice], Floats]) -> Iterator[TokenForecasts]:
         """Yield the forecasts of a few bars at a time; ``log_probs`` [m, K] are asked for a few rows."""
-        size = max(_ELEMENTS_AT_ONCE // len(self.order), 1)
-        for start in range(0, len(positions_M), size):
-            few = slice(start, start + size)
+        for few in self.slices(len(positions_M)):
             yield self.forecasts(positions_M[few], log_probs(few))
+
+    def slices(self, num_bars: int) -> Iterator[slice]:
+        """Cut bars into parts that are reduced fast."""
+        size = max(_ELEMENTS_AT_ONCE // len(self.order), 1)
+        for start in range(0, num_bars, size):
+            yield slice(start, start + size)
 
     def forecasts(self, positions_M: Ints, log_probs_MK: Floats) -> TokenForecasts:
         """Reduce distributions over tokens to numbers about the token and the return of each bar."""
