@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tests.stockpred.tasks.forecast.summary.written import gathered, page_of, rows_of, text_of, write_run
 
 from hpc.base import records
 from hpc.base.errors import ExitCode, UserError
@@ -20,7 +21,6 @@ from stockpred.score.inference import Estimate
 from stockpred.tasks.forecast import results as results_file
 from stockpred.tasks.forecast.results import BETTER, UNDECIDED, WORSE
 from stockpred.tasks.forecast.summary import entries
-from tests.stockpred.tasks.forecast.summary.written import gathered, page_of, rows_of, text_of, write_run
 
 COLUMNS = [
     *("symbol", "forecaster", "settings", "run_id", "num_bars", "first_time", "last_time"),
