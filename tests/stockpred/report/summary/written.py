@@ -7,11 +7,13 @@ import html
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from hpc.base import records
 from hpc.run.paths import RunPaths
@@ -23,6 +25,7 @@ from stockpred.score import files, forecasts
 from stockpred.score.compare import BarScores, score_split
 from stockpred.score.forecasts import Outcomes
 from stockpred.score.metrics import EvaluatedModel, Floats
+from stockpred.score.results import SplitScores
 
 DAY_NS = 86_400_000_000_000
 DRIFT = 0.001
@@ -77,13 +80,20 @@ def write_run(root: Path, symbol: str, **how: Any) -> Path:
     paths = RunPaths(root / "runs" / "per_stock" / (run.run_id or f"small-{symbol.strip('^')}-{run.model}"))
     paths.root.mkdir(parents=True)
     for split in (Split.VALIDATION, *(() if run.is_sealed else (Split.TEST,))):
-        score_forecasts(paths, run, outcomes(symbol, split, run.num_bars, run.first_test))
+        score_forecasts(paths, run, symbol, split)
     _finish(paths, f"task: {{name: forecast}}\ndata: {{symbol: {symbol}}}\n", run.seed, run.written)
     return paths.root
 
 
-def score_forecasts(paths: RunPaths, run: ForecastRun, bars: Outcomes) -> None:
+def score_forecasts(paths: RunPaths, run: ForecastRun, symbol: str, split: Split) -> None:
     """Score a run's forecasts of one split and write what came of it."""
+    scores, table = _scored_forecasts(replace(run, run_id=None, written=0, is_sealed=False), symbol, split)
+    files.write(paths, "forecast", scores, table, lambda: None)
+
+
+@cache
+def _scored_forecasts(run: ForecastRun, symbol: str, split: Split) -> tuple[SplitScores, pd.DataFrame]:
+    bars = outcomes(symbol, split, run.num_bars, run.first_test)
     expected, nothing = run.expected(bars), np.zeros(len(bars))
     rivals = (
         BarScores("last_value", "Last value", expected_return=nothing),
@@ -92,7 +102,7 @@ def score_forecasts(paths: RunPaths, run: ForecastRun, bars: Outcomes) -> None:
     )
     own = BarScores(run.model, run.model, expected_return=expected)
     scores = score_split(EvaluatedModel(run.model, 8449, 40), bars, own, rivals, with_prices=True)
-    files.write(paths, "forecast", scores, forecasts.table(bars, expected), lambda: None)
+    return scores, forecasts.table(bars, expected)
 
 
 def market(split: Split, num_days: int, symbols: Sequence[str]) -> Outcomes:
@@ -136,18 +146,25 @@ def write_market_run(root: Path, run_id: str, **how: Any) -> Path:
     paths = RunPaths(root / "runs" / run.case / run_id)
     paths.root.mkdir(parents=True)
     for split in (Split.VALIDATION, Split.TEST):
-        bars = market(split, run.num_days, run.symbols)
-        size = np.abs(bars.realised_return)
-        noise = 0.0002 * np.random.default_rng(run.seed or 0).standard_normal(len(bars))
-        last_value = _crps("last_value", "Last value", size)
-        range_rival = _crps("rogers_satchell", "Rogers-Satchell range, training shape", 0.9 * size)
-        own = _crps("market_gpt", "market_gpt", (0.9 - run.gain) * size + noise)
-        model = EvaluatedModel("market_gpt", 561_664, 40)
-        scores = score_split(model, bars, own, (last_value, range_rival))
-        files.write(paths, "next_token", scores, forecasts.table(bars, np.zeros(len(bars))), lambda: None)
+        scores, table = _scored_market(replace(run, case="", written=0, overrides=()), split)
+        files.write(paths, "next_token", scores, table, lambda: None)
     _finish(paths, "task: {name: next_token}\n", run.seed, run.written)
     write_plan(paths.root, *run.overrides)
     return paths.root
+
+
+@cache
+def _scored_market(run: MarketRun, split: Split) -> tuple[SplitScores, pd.DataFrame]:
+    bars = market(split, run.num_days, run.symbols)
+    size = np.abs(bars.realised_return)
+    noise = 0.0002 * np.random.default_rng(run.seed or 0).standard_normal(len(bars))
+    rivals = (
+        _crps("last_value", "Last value", size),
+        _crps("rogers_satchell", "Rogers-Satchell range, training shape", 0.9 * size),
+    )
+    own = _crps("market_gpt", "market_gpt", (0.9 - run.gain) * size + noise)
+    scores = score_split(EvaluatedModel("market_gpt", 561_664, 40), bars, own, rivals)
+    return scores, forecasts.table(bars, np.zeros(len(bars)))
 
 
 def _crps(name: str, label: str, crps: Floats) -> BarScores:
