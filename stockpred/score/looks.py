@@ -8,7 +8,8 @@ line per look is appended to ``test_looks.jsonl`` beside the cases' runs, before
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Iterator
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -61,12 +62,31 @@ def record(paths: RunPaths, look: Look) -> int:
         known = _read(ledger)
         if look not in known:
             records.append_row(ledger, asdict(look))
-    return len(overlapping([*known, look], [look]))
+    return len(Index([*known, look]).overlapping([look]))
 
 
-def overlapping(known: Collection[Look], seen: Collection[Look]) -> set[tuple[str, str, int]]:
-    """Return what the looks were made with (``Look.of``) that overlap with at least one of ``seen``."""
-    return {look.of for look in known if any(look.overlaps(one) for one in seen)}
+class Index:
+    """Looks by run and by asset: thousands of runs of one asset each are not compared each with each."""
+
+    def __init__(self, known: Collection[Look]) -> None:
+        self._known = tuple(known)
+        self._of_run: defaultdict[tuple[str, str], list[Look]] = defaultdict(list)
+        self._at_symbol: defaultdict[str, list[int]] = defaultdict(list)
+        for place, look in enumerate(self._known):
+            self._of_run[look.case, look.run_id].append(look)
+            for symbol in look.symbols:
+                self._at_symbol[symbol].append(place)
+
+    def of_run(self, case: str, run_id: str) -> Sequence[Look]:
+        """Return the looks of one run."""
+        return self._of_run.get((case, run_id), ())
+
+    def overlapping(self, seen: Collection[Look]) -> set[tuple[str, str, int]]:
+        """Return what the looks were made with (``Look.of``) that overlap with at least one of ``seen``."""
+        symbols = {symbol for one in seen for symbol in one.symbols}
+        places = {place for symbol in symbols for place in self._at_symbol.get(symbol, ())}
+        near = (self._known[place] for place in places)
+        return {look.of for look in near if any(look.overlaps(one) for one in seen)}
 
 
 def read(ledger: Path) -> list[Look]:

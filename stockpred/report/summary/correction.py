@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from stockpred.report.summary.gather import Gathered, SubjectRuns, TestedRun
 from stockpred.score import inference, looks
 from stockpred.score.claims import Claim
-from stockpred.score.looks import Look
 
 LEVEL = 0.05
-
-Ledgers = Mapping[Path, Sequence[Look]]
 
 
 @dataclass(frozen=True)
@@ -68,8 +65,10 @@ def _num_looks(gathered: Gathered) -> int:
     These are the runs' own, those of a ledger that overlap with them, and those that a run's results counted
     although the ledger beside it has lost them, such as that of a run that was copied to another place.
     """
-    roots = {looks.ledger_of(run.paths) for run in gathered.tested}
-    ledgers = {ledger: looks.read(ledger) for ledger in roots}
+    ledgers = {
+        ledger: looks.Index(looks.read(ledger))
+        for ledger in {looks.ledger_of(run.paths) for run in gathered.tested}
+    }
     found, num_lost = set[tuple[object, ...]](), 0
     for subject in gathered.subjects:
         own = {look for run in _tested(subject) for look in _looks_at(run, ledgers)}
@@ -83,10 +82,8 @@ def _tested(subject: SubjectRuns) -> list[TestedRun]:
     return [run for run in (*subject.runs, *subject.older) if run.scored.test]
 
 
-def _looks_at(run: TestedRun, ledgers: Ledgers) -> set[tuple[object, ...]]:
+def _looks_at(run: TestedRun, ledgers: Mapping[Path, looks.Index]) -> set[tuple[object, ...]]:
     """Return what looked at a run's test bars, the run itself included, each with its ledger."""
     ledger, case, run_id = looks.ledger_of(run.paths), run.paths.case, run.paths.run_id
-    known = ledgers[ledger]
-    seen = [look for look in known if (look.case, look.run_id) == (case, run_id)]
-    itself = (case, run_id, run.judged.evaluated.best_step)
-    return {(ledger, *of) for of in looks.overlapping(known, seen) | {itself}}
+    known, itself = ledgers[ledger], (case, run_id, run.judged.evaluated.best_step)
+    return {(ledger, *of) for of in known.overlapping(known.of_run(case, run_id)) | {itself}}
