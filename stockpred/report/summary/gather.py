@@ -227,7 +227,7 @@ def _tested(
     """
     paths, found = files.paths, list[str]()
     scored, subject = scores.read(paths, found), reader.subject(files)
-    if scored.judged is None or (scored.is_sealed and paths.test_results.exists()):
+    if scored.judged is None or (scored.test is None and not scored.is_sealed):
         why = _note(subject, files, found) if found else _why_no_result(_name(subject, files), files.history)
         left_out.append(why)
         return None
