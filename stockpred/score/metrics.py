@@ -33,10 +33,6 @@ def bits(nats: float) -> float:
 # Discrete forecasts: probabilities_MK over support_K, which must rise strictly or stay level.
 
 
-def mean_discrete(probabilities_MK: Floats, support_K: Floats) -> Floats:
-    return np.asarray(probabilities_MK @ support_K)
-
-
 def quantiles_discrete(cumulative_MK: Floats, support_K: Floats, levels: Sequence[float]) -> Floats:
     """Return the smallest atom whose cumulative probability reaches each level, [M, Q]."""
     last = len(support_K) - 1
@@ -45,13 +41,18 @@ def quantiles_discrete(cumulative_MK: Floats, support_K: Floats, levels: Sequenc
 
 
 def crps_discrete(
-    probabilities_MK: Floats, cumulative_MK: Floats, support_K: Floats, outcome_M: Floats
+    probabilities_MK: Floats, cumulative_MK: Floats, support: Floats, outcome_M: Floats
 ) -> Floats:
-    """Return E|X - y| - E|X - X'| / 2 exactly (Gneiting and Raftery 2007, eq. 21), [M]."""
-    distance_MK = np.abs(support_K[None, :] - outcome_M[:, None])
+    """Return E|X - y| - E|X - X'| / 2 exactly (Gneiting and Raftery 2007, eq. 21), [M].
+
+    ``support`` is [K], or [M, K] where every bar has atoms of its own.
+    """
+    support_MK = np.broadcast_to(support, probabilities_MK.shape)
+    distance_MK = np.abs(support_MK - outcome_M[:, None])
     distance_M = np.einsum("mk,mk->m", probabilities_MK, distance_MK)
     below_MK = cumulative_MK[:, :-1]
-    return np.asarray(distance_M - (below_MK * (1.0 - below_MK)) @ np.diff(support_K))
+    spread_M = np.einsum("mk,mk->m", below_MK * (1.0 - below_MK), np.diff(support_MK, axis=1))
+    return np.asarray(distance_M - spread_M)
 
 
 def pit_discrete(probabilities_MK: Floats, support_K: Floats, outcome_M: Floats) -> Floats:

@@ -5,8 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+import pandas as pd
 
+from stockpred.score.field import Field
+from stockpred.score.history import History
+from stockpred.score.rival import Kind
+from stockpred.tasks.next_token import token_rival
 from stockpred.tasks.next_token.dataset import TokenDataset
+from stockpred.tasks.next_token.evaluate import Rivals
+from stockpred.tasks.next_token.returns import TokenReturns
+from stockpred.tasks.next_token.targets import asset_of_bars
 from stockpred.tasks.next_token.tokenizer import FEATURES, Tokenizer
 
 DAY_NS = 86_400_000_000_000
@@ -44,6 +52,34 @@ def market(
     return _assemble(returns, volatility, np.searchsorted(edges, z), times, present, centroids)
 
 
+def history(market: TokenDataset) -> History:
+    """Return the bars that the market's tokens could stand for, opening at the close before."""
+    num = len(market.tokens)
+    continues = np.ones(num, bool)
+    continues[market.segment_start] = False
+    opened = market.close * np.exp(-market.close_return)
+    wick = 0.3 * market.volatility.astype(np.float64) * np.random.default_rng(0).random(num)
+    asset = asset_of_bars(market)
+    return History(
+        open=opened,
+        high=np.maximum(opened, market.close) * (1.0 + wick),
+        low=np.minimum(opened, market.close) * (1.0 - wick),
+        close=market.close,
+        volume=np.ones(num),
+        change=np.where(continues, np.expm1(market.close_return), np.nan),
+        time=market.time,
+        asset=pd.factorize(asset)[0].astype(np.int64),
+        category=market.asset_category[asset].astype(np.int64),
+        split=market.split,
+    )
+
+
+def rivals(market: TokenDataset, kinds: tuple[Kind, ...] = (Kind.POINT, Kind.CROSS_SECTION)) -> Rivals:
+    """Return all rivals of tokens and those of returns that take no time to fit."""
+    of_tokens = {name: token_rival.load(name).fit(market) for name in token_rival.names()}
+    return Rivals(market, TokenReturns.of(market), of_tokens, Field(history(market), kinds))
+
+
 def split_of(day: np.ndarray) -> np.ndarray:
     """Give 70 % of the days to training, 15 % to validation and 15 % to the test."""
     bounds = np.array([0.7, 0.85]) * (day.max() + 1)
@@ -77,6 +113,7 @@ def _assemble(
         assets=tuple(f"A{index}" for index in range(num_assets)),
         categories=("crypto", "equity"),
         asset_category=category,
+        row=np.arange(len(asset)),
         split=split_of(day_index),
         tokenizer=Tokenizer(
             centroids=centroids,

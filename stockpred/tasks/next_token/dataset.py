@@ -39,6 +39,8 @@ class TokenDataset:
     assets: tuple[str, ...]
     categories: tuple[str, ...]
     asset_category: npt.NDArray[np.int32]
+    row: Ints
+    """[N] int64 place of bar n among all checked bars of the run, where rivals of returns forecast it."""
     split: Splits
     """[N] the split that bar n, as a target, belongs to."""
     tokenizer: Tokenizer
@@ -46,7 +48,7 @@ class TokenDataset:
 
 ARRAYS = (
     "tokens", "segment_start", "segment_length", "segment_asset", "segment_category",
-    "time", "close", "volatility", "close_return", "asset_category", "split",
+    "time", "close", "volatility", "close_return", "asset_category", "row", "split",
 )  # fmt: skip
 
 

@@ -22,7 +22,6 @@ from stockpred.report.canvas import (
     legend_above,
     svg,
 )
-from stockpred.score.inference import Estimate
 from stockpred.score.metrics import Floats
 
 
@@ -55,7 +54,7 @@ def gain_over_time(gain: pd.Series) -> str:
         axes.set_ylabel("nats per bar gained")
         axes.grid(axis="x", visible=False)
         date_axis(axes)
-        return svg(figure, "time", "Gain over the best token rival by calendar period")
+        return svg(figure, "time", "Gain over the hardest rival of tokens by calendar period")
 
 
 def gain_by_asset(gain: pd.Series) -> str:
@@ -79,32 +78,7 @@ def gain_by_asset(gain: pd.Series) -> str:
         axes.axvline(0.0, color=MUTED, linewidth=0.9)
         axes.set_xlabel("nats per bar gained")
         axes.xaxis.set_major_locator(MaxNLocator(5))
-        return svg(figure, "assets", "Gain over the best token rival by asset")
-
-
-def gains_by_run(name: str, labels: Sequence[str], runs: Sequence[tuple[float, Estimate | None]]) -> str:
-    """Draw each run's gain with its 95 % interval, if it has one, the first run on top.
-
-    A gain is a negated difference. ``name`` makes identifiers unique in the page.
-    """
-    with matplotlib.rc_context(STYLE):
-        figure, axes = canvas(height=max(2.0, 0.3 * len(labels) + 0.9))
-        rows = np.arange(len(labels))[::-1]
-        gains = np.array([gain for gain, _ in runs])
-        low, high = (
-            [-getattr(difference, end) if difference else gain for gain, difference in runs]
-            for end in ("high", "low")
-        )
-        axes.hlines(rows, low, high, colors=BAND, linewidth=4.0)
-        axes.scatter(gains, rows, s=26, color=np.where(gains >= 0, MODEL, RIVAL), zorder=3)
-        axes.axvline(0.0, color=MUTED, linewidth=0.9)
-        axes.set_yticks(rows, list(labels))
-        axes.tick_params(axis="y", labelsize=9.5, labelcolor=INK)
-        axes.set_ylim(-0.7, len(rows) - 0.3)
-        axes.grid(axis="y", visible=False)
-        axes.set_xlabel("nats per bar gained")
-        axes.xaxis.set_major_locator(MaxNLocator(5))
-        return svg(figure, name, "Gain over the better of unigram and bigram by run, with 95 % intervals")
+        return svg(figure, "assets", "Gain over the hardest rival of tokens by asset")
 
 
 def forecast_fan(symbol: str, forecasts: pd.DataFrame) -> str:
@@ -114,14 +88,13 @@ def forecast_fan(symbol: str, forecasts: pd.DataFrame) -> str:
         time = forecasts["time"].to_numpy("datetime64[s]")
         before = forecasts["previous_close"].to_numpy()
         level = {
-            name: before * np.exp(forecasts[name].to_numpy(np.float64))
-            for name in ("q05", "q25", "q75", "q95")
+            name: before * (1.0 + forecasts[name].to_numpy(np.float64))
+            for name in ("q05", "q25", "q75", "q95", "realised_return")
         }
         axes.fill_between(time, level["q05"], level["q95"], color=BAND, alpha=0.45, linewidth=0, label="90 %")
         axes.fill_between(time, level["q25"], level["q75"], color=BAND, alpha=0.9, linewidth=0, label="50 %")
-        axes.plot(
-            time, forecasts["close"], color=INK, linewidth=0.9, marker="o", markersize=1.8, label="close"
-        )
+        close = level["realised_return"]
+        axes.plot(time, close, color=INK, linewidth=0.9, marker="o", markersize=1.8, label="close")
         axes.yaxis.set_major_locator(MaxNLocator(4))
         axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
         axes.margins(x=0.01)

@@ -130,6 +130,7 @@ def _tokenise(
         assets=bars.universe.symbols,
         categories=categories,
         asset_category=asset_category,
+        row=rows.astype(np.int64),
         split=bars.split[rows],
         tokenizer=fitted,
     )

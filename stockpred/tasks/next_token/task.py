@@ -1,4 +1,4 @@
-"""Predict the next bar as a token: windows of tokens, a language model, a test beside simple rivals.
+"""Predict the next bar as a token: windows of tokens, a language model, scored beside simple rivals.
 
 Axes: B samples, T positions, V tokens of the vocabulary.
 """
@@ -6,6 +6,7 @@ Axes: B samples, T positions, V tokens of the vocabulary.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
@@ -18,19 +19,23 @@ from stockpred.config.next_token import NextTokenExperiment
 from stockpred.config.registry import LEARNERS, MODELS
 from stockpred.data import universe
 from stockpred.data.splits import Split
-from stockpred.report.format import parameter_count
+from stockpred.report.format import parameter_count, percent, plain, signed
+from stockpred.score import files
 from stockpred.score.metrics import EvaluatedModel
+from stockpred.score.results import ForecasterScores
+from stockpred.tasks.next_token import evaluate
 from stockpred.tasks.next_token.dataset import TokenDataset, load
-from stockpred.tasks.next_token.evaluate import evaluate_test
+from stockpred.tasks.next_token.evaluate import Rivals
 from stockpred.tasks.next_token.stream import WindowStream
 from stockpred.tasks.next_token.tokenizer import FEATURES
 from stockpred.tasks.next_token.windows import scoring_stride
 from stockpred.train.cadence import random_key
+from stockpred.train.checkpoint import CheckLease
 from stockpred.train.learner import Batch, num_parameters, to_device
 
 
 class TaskLearner(Protocol):
-    """What the test asks of a learner, beyond ``Learner``; a check reads the methods from this text."""
+    """What scoring asks of a learner, beyond ``Learner``; a check reads the methods from this text."""
 
     networks: dict[str, nn.Module]
 
@@ -73,7 +78,7 @@ def count_parameters(experiment: NextTokenExperiment) -> int:
 
 
 class NextTokenTask:
-    """Windows of tokens for the core, and a test beside unigram, bigram and their like."""
+    """Windows of tokens for the core, scored beside rivals of tokens and of returns."""
 
     def __init__(self, experiment: NextTokenExperiment, paths: RunPaths) -> None:
         self.experiment, self.paths = experiment, paths
@@ -98,23 +103,43 @@ class NextTokenTask:
             f"{self.stream.num_scored(Split.VALIDATION)} validation bars"
         )
 
-    def test(self, best_step: int, device: torch.device, check_lease: Callable[[], None]) -> Iterator[str]:
+    def score(
+        self, split: Split, best_step: int, device: torch.device, check_lease: CheckLease
+    ) -> Iterator[str]:
         experiment = self.experiment
-        found = evaluate_test(
+        own = evaluate.score_model(
             self.dataset,
             lambda batch: self.learner.predict_log_probs(to_device(batch, device)),
-            paths=self.paths,
-            evaluated=EvaluatedModel(experiment.model.name, self.num_parameters, best_step),
+            split=split,
             context_length=experiment.model.context_length,
             stride=scoring_stride(experiment.model.context_length, experiment.data.score_stride),
             batch_size=experiment.training.batch_size,
-            check_lease=check_lease,
         )
-        for scores in (found.model, *found.rivals):
-            if scores.nats is not None:
-                yield f"test {scores.label:<12} {scores.nats:.4f} nats per bar"
+        evaluated = EvaluatedModel(experiment.model.name, self.num_parameters, best_step)
+        scores, table = evaluate.score(
+            self.dataset, own, split=split, evaluated=evaluated, rivals=self._rivals
+        )
+        files.write(self.paths, experiment.task.name, scores, table, check_lease)
+        yield from (_line(split, row) for row in (scores.pooled.model, *scores.pooled.rivals))
+
+    @cached_property
+    def _rivals(self) -> Rivals:
+        """The rivals of tokens and of returns, fitted once for all splits."""
+        return Rivals.fit(self.dataset, evaluate.history(self.dataset, self.paths.prepared))
 
 
 def task(experiment: NextTokenExperiment, paths: RunPaths) -> NextTokenTask:
     """Return the task on a run's prepared bars."""
     return NextTokenTask(experiment, paths)
+
+
+def _line(split: Split, row: ForecasterScores) -> str:
+    """Return one forecaster's scores on all seen assets, those that it has."""
+    parts = (
+        None if row.nats is None else f"{row.nats:.4f} nats",
+        None if row.crps_bp is None else f"CRPS {row.crps_bp:.1f} bp",
+        None if row.log_loss is None else f"log loss {row.log_loss:.4f}",
+        None if row.rank_ic is None else f"RankIC {signed(row.rank_ic.mean, 4)}",
+        None if row.direction is None else f"direction {percent(row.direction.share)} %",
+    )
+    return plain("  ".join((split.text, f"{row.label:<37}", *filter(None, parts))))

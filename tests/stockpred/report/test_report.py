@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -18,17 +18,20 @@ from hpc.base import records, text
 from hpc.base.errors import UserError
 from hpc.run.history import Ledger
 from hpc.run.paths import RunPaths
+from stockpred.data.splits import Split
 from stockpred.report import curves
 from stockpred.report.build import build_report
 from stockpred.report.format import parameter_count, signed, significant
+from stockpred.score import claims, files
+from stockpred.score.claims import Claim
+from stockpred.score.compare import CRPS
 from stockpred.score.inference import Estimate
 from stockpred.score.metrics import EvaluatedModel
-from stockpred.tasks.next_token import evaluate as evaluate
-from stockpred.tasks.next_token import report
+from stockpred.score.results import SplitScores
+from stockpred.tasks.next_token import evaluate, figures, report
 from stockpred.tasks.next_token.dataset import TokenDataset
-from stockpred.tasks.next_token.results import NextTokenResults
+from tests.stockpred.token_market import MakeMarket, market, rivals
 
-MakeMarket = Callable[..., TokenDataset]
 VOID = {"meta", "br", "hr", "img", "link", "input"}
 
 
@@ -73,17 +76,26 @@ class Page(HTMLParser):
         return " ".join(" ".join(self.text).split())
 
 
-def fill(paths: RunPaths, market: TokenDataset) -> NextTokenResults:
-    """Write what a finished run of three attempts leaves behind."""
+def scored(market: TokenDataset, split: Split) -> tuple[SplitScores, pd.DataFrame]:
+    """Score a model that knows nothing beyond a little noise."""
     table = torch.log_softmax(torch.from_numpy(np.random.default_rng(0).normal(0, 0.1, (16, 16))), -1)
-    found = evaluate.evaluate_test(
-        market,
-        lambda batch: table[batch["tokens"]],
-        paths=paths,
-        evaluated=EvaluatedModel("market_gpt", 561_664, 40),
-        context_length=12,
-        stride=6,
+    own = evaluate.score_model(
+        market, lambda batch: table[batch["tokens"]], split=split, context_length=12, stride=6, batch_size=16
     )
+    evaluated = EvaluatedModel("market_gpt", 561_664, 40)
+    return evaluate.score(market, own, split=split, evaluated=evaluated, rivals=rivals(market))
+
+
+@cache
+def usual_scores(split: Split) -> tuple[SplitScores, pd.DataFrame]:
+    return scored(market(), split)
+
+
+def fill(paths: RunPaths, own: TokenDataset | None = None, *, is_sealed: bool = False) -> SplitScores:
+    """Write what a finished run of three attempts leaves behind."""
+    for split in (Split.VALIDATION, *(() if is_sealed else (Split.TEST,))):
+        scores, forecasts = usual_scores(split) if own is None else scored(own, split)
+        scores = files.write(paths, "next_token", scores, forecasts, lambda: None)
     for step in range(1, 61):
         row = {"step": step, "epoch": step / 20, "loss": {"model": 3 - step / 60}, "lr": 1e-3}
         evaluated = {"validation": {"nats": 2.9 - 0.01 * min(step, 40)}} if step % 10 == 0 else {}
@@ -94,9 +106,9 @@ def fill(paths: RunPaths, market: TokenDataset) -> NextTokenResults:
         paths.provenance, {"commit": "c0ffee", "python": "3.11.2", "packages": {"torch": "2.13"}}
     )
     paths.config.write_text("task: {name: next_token}\nname: <&$> 000660\n")
-    paths.tokenizer.write_text(market.tokenizer.to_json())
+    paths.tokenizer.write_text((own or market()).tokenizer.to_json())
     curves.write_training_log(paths)
-    return found
+    return scores
 
 
 DATA_INFO = {
@@ -150,8 +162,8 @@ def paths(tmp_path: Path) -> RunPaths:
 
 
 @pytest.fixture
-def results_of_run(paths: RunPaths, make_market: MakeMarket) -> NextTokenResults:
-    return fill(paths, make_market())
+def results_of_run(paths: RunPaths) -> SplitScores:
+    return fill(paths)
 
 
 @pytest.mark.usefixtures("results_of_run")
@@ -174,13 +186,18 @@ def test_equal_inputs_give_equal_bytes(paths: RunPaths) -> None:
 
 
 def test_the_page_tells_the_verdict_the_rivals_and_the_attempts(
-    paths: RunPaths, results_of_run: NextTokenResults
+    paths: RunPaths, results_of_run: SplitScores
 ) -> None:
     words = Page(build_report(paths).read_text()).words
     assert "market_gpt with 562k parameters" in words
-    for rival in results_of_run.rivals:
-        assert rival.label in words
-    assert f"{results_of_run.model.nats:.3f}" in words
+    for group in (results_of_run.pooled, *results_of_run.categories):
+        assert f"test, {group.name}: {group.num_bars:,} bars" in words
+        for rival in group.rivals:
+            assert rival.label in words
+        assert f"{group.model.nats:.3f}" in words
+        assert f"{group.model.crps_bp:.2f}" in words
+    for measure in ("CRPS of the return", "log loss of the return", "cross-entropy of the token"):
+        assert measure in words
     assert "The run took 3 attempts" in words
     for told in (
         "gpu2",
@@ -226,7 +243,7 @@ def test_synthetic_bars_and_warnings_of_the_run_are_said_before_anything_else(pa
     head = words[: words.index("Scored once")]
     assert "These bars are synthetic." in head
     assert "2 GPUs were requested but training ran on the CPU." in head
-    assert "On the synthetic bars of" in head
+    assert "On the synthetic test bars of" in head
 
 
 @pytest.mark.usefixtures("results_of_run")
@@ -258,7 +275,7 @@ def test_a_file_that_is_damaged_or_of_another_version_is_left_out_with_a_note(
     path.write_bytes(content)
     words = Page(build_report(paths).read_text()).words
     assert f"Left out: {path.name}" in words
-    assert ("no verdict yet" in words) == (damaged == "test_results")
+    assert ("On the validation bars" in words) == (damaged == "test_results")
 
 
 @pytest.mark.usefixtures("results_of_run")
@@ -273,7 +290,7 @@ def test_a_run_of_an_older_version_says_so_in_one_line(paths: RunPaths) -> None:
 @pytest.mark.usefixtures("results_of_run")
 def test_results_and_predictions_with_other_columns_are_left_out_with_a_note(paths: RunPaths) -> None:
     results = records.read_json(paths.test_results)
-    records.write_json(paths.test_results, {key: results[key] for key in results if key != "curve_levels"})
+    records.write_json(paths.test_results, {key: results[key] for key in results if key != "pooled"})
     pd.read_parquet(paths.predictions).drop(columns="q05").to_parquet(paths.predictions)
     words = Page(build_report(paths).read_text()).words
     assert "Left out: test_results.json" in words
@@ -281,14 +298,17 @@ def test_results_and_predictions_with_other_columns_are_left_out_with_a_note(pat
 
 
 def test_calibration_is_drawn_for_the_model_alone_where_the_rival_has_no_curve(
-    results_of_run: NextTokenResults,
+    results_of_run: SplitScores,
 ) -> None:
-    (both,) = report.calibration(results_of_run)
-    silent = [replace(rival, coverage_curve=None) for rival in results_of_run.rivals]
-    (alone,) = report.calibration(replace(results_of_run, rivals=tuple(silent)))
-    best = results_of_run.rival(results_of_run.best_crps_rival).label
-    assert (best in both.svg, best in alone.svg) == (True, False)
-    assert results_of_run.model.label in alone.svg
+    group = results_of_run.pooled
+    (both,) = report.calibration(group)
+    silent = [replace(rival, coverage_curve=None) for rival in group.rivals]
+    (alone,) = report.calibration(replace(group, rivals=tuple(silent)))
+    crps = group.claim(CRPS)
+    assert crps is not None
+    hardest = group.rival(crps.hardest).label
+    assert (hardest in both.svg, hardest in alone.svg) == (True, False)
+    assert group.model.label in alone.svg
 
 
 def test_no_report_is_written_by_an_attempt_that_lost_its_run(paths: RunPaths) -> None:
@@ -300,76 +320,111 @@ def test_no_report_is_written_by_an_attempt_that_lost_its_run(paths: RunPaths) -
     assert not paths.report.exists()
 
 
-def test_hostile_symbols_stay_text(paths: RunPaths, make_market: MakeMarket) -> None:
-    market = make_market(num_assets=5)
+def test_hostile_symbols_stay_text(paths: RunPaths) -> None:
     symbols = ("$A$", "<b>", "BRK&B", "^GSPC", "x'y\"")
-    fill(paths, replace(market, assets=symbols))
+    fill(paths, replace(market(num_assets=5), assets=symbols))
     page = Page(build_report(paths).read_text())
     for symbol in symbols:
         assert symbol in page.words
 
 
-def difference(mean: float, half: float) -> Estimate:
-    return Estimate(mean, half / 2, mean - half, mean + half, 0.01, 100)
+def claimed(scores: SplitScores, **verdict_of: float | None) -> SplitScores:
+    """Return the scores with every difference of a measure's claim set; None leaves it without interval."""
+
+    def changed(claim: Claim) -> Claim:
+        if claim.measure not in verdict_of:
+            return claim
+        mean = verdict_of[claim.measure]
+        estimate = None if mean is None else Estimate(mean, 0.01, mean - 0.02, mean + 0.02, 0.01, 100)
+        return claims.of(claim.measure, {name: (mean or 0.0, estimate) for name in claim.differences})
+
+    group = scores.pooled
+    return replace(scores, pooled=replace(group, claims=tuple(map(changed, group.claims))))
 
 
 @pytest.mark.parametrize(
-    ("mean", "told"),
+    ("crps_bp", "log_loss", "told"),
     [
-        (-0.29, "beats the better of unigram and bigram"),
-        (0.0, "does not beat the better of unigram and bigram"),
-        (0.2, "is worse than the better of unigram and bigram"),
+        (-0.29, -0.1, "better than every rival, by 0.29 bp of CRPS and 0.100 nats of log loss at least"),
+        (-0.29, 0.0, "better than every rival in CRPS but not in log loss"),
+        (0.0, -0.1, "better than every rival in log loss but not in CRPS"),
+        (0.0, 0.0, "does not forecast the next return better than every rival"),
+        (0.2, 0.0, "forecasts the next return worse than a rival does"),
+        (0.0, 0.2, "forecasts the next return worse than a rival does"),
+        (None, -0.1, "cannot be judged on so few dates"),
     ],
 )
-def test_the_verdict_follows_the_interval(results_of_run: NextTokenResults, mean: float, told: str) -> None:
-    found = report.headline(
-        "crypto", replace(results_of_run, nats_difference=difference(mean, 0.02)), is_synthetic=False
-    )
-    assert told in found.text
-    assert found.is_good == (mean < 0)
-    if mean < 0:
-        assert "by 0.290 nats per bar (95\u00a0% interval 0.270 to 0.310)" in found.text
-
-
-def test_a_test_on_one_date_is_told_without_a_verdict(results_of_run: NextTokenResults) -> None:
-    found = results_of_run
-    direction = replace(found.model.direction, low=None, high=None)
-    model = replace(found.model, versus_last_value=None, direction=direction)
-    categories = tuple(replace(category, nats_difference=None) for category in found.categories)
-    one_date = replace(
-        found,
-        num_dates=1,
-        model=model,
-        categories=categories,
-        nats_difference=None,
-        crps_bp_difference=None,
-    )
-    head = report.headline("crypto", one_date, is_synthetic=False)
-    text = " ".join((head.text, *head.details))
-    assert "cannot be judged against the better of unigram and bigram" in head.text
-    assert "on one date, which gives no interval" in head.text
-    assert not head.is_good
-    for word in ("beat", "interval of", "better than", "nan", "None"):
-        assert word not in text
-    assert "Diebold-Mariano p value \u2013" in text
-    row = report.comparison(one_date).tables[0].rows[0]
-    assert row.cells[5].text == "\u2013"
-    assert row.cells[6].aside == ""
-
-
-@pytest.mark.parametrize(
-    ("mean", "told"),
-    [
-        (-1e-6, "beats the last value"),
-        (0.0, "does not beat the last value"),
-        (1e-6, "is worse than the last value"),
-    ],
-)
-def test_the_verdict_says_plainly_whether_the_last_value_is_beaten(
-    results_of_run: NextTokenResults, mean: float, told: str
+def test_the_verdict_follows_the_intervals_of_both_proper_scores(
+    results_of_run: SplitScores, crps_bp: float | None, log_loss: float, told: str
 ) -> None:
-    model = replace(results_of_run.model, versus_last_value=difference(mean, 1e-7))
-    assert told in report.headline("crypto", replace(results_of_run, model=model), is_synthetic=False).text
+    scores = claimed(results_of_run, crps_bp=crps_bp, log_loss=log_loss)
+    found = report.headline("crypto", scores, is_synthetic=False)
+    assert told in found.text
+    assert found.is_good == (crps_bp == -0.29 and log_loss == -0.1)
+
+
+@pytest.mark.parametrize("nats", [-0.5, 0.5])
+def test_tokens_and_the_expected_close_decide_nothing(results_of_run: SplitScores, nats: float) -> None:
+    usual = report.headline("crypto", results_of_run, is_synthetic=False)
+    scores = claimed(results_of_run, nats=nats, squared_error=nats)
+    found = report.headline("crypto", scores, is_synthetic=False)
+    assert (found.text, found.is_good) == (usual.text, usual.is_good)
+    assert found.details != usual.details
+
+
+def test_details_tell_the_return_then_the_token_then_the_close(results_of_run: SplitScores) -> None:
+    details = " ".join(report.headline("crypto", results_of_run, is_synthetic=False).details)
+    told = [
+        details.index(f"{words}: ")
+        for words in (
+            "crypto: CRPS",
+            "equity: CRPS",
+            "All assets, CRPS of the return, bp",
+            "All assets, log loss of the return, nats",
+            "All assets, cross-entropy of the token, nats",
+            "All assets, squared error of the return, %\u00b2",
+            "Skill of the expected close on the last value",
+        )
+    ]
+    assert told == sorted(told)
+
+
+def test_a_split_on_one_date_is_told_without_a_verdict(make_market: MakeMarket) -> None:
+    own = make_market()
+    one_date = replace(own, time=(own.time - own.time.min()) // 1000)
+    scores, _ = scored(one_date, Split.TEST)
+    head = report.headline("crypto", scores, is_synthetic=False)
+    text = " ".join((head.text, *head.details))
+    assert "cannot be judged on so few dates" in head.text
+    assert not head.is_good
+    for word in ("nan", "None", "interval", "better than every rival"):
+        assert word not in text
+
+
+def test_a_sealed_test_is_said_and_validation_speaks(paths: RunPaths) -> None:
+    fill(paths, is_sealed=True)
+    words = Page(build_report(paths).read_text()).words
+    assert "On the validation bars of 6 assets" in words
+    assert "on which the best step was chosen: that flatters. The test is sealed." in words
+    assert "on the test" not in words
+    assert "validation bars," in words
+
+
+def test_bands_are_drawn_around_the_previous_close_by_simple_returns(
+    results_of_run: SplitScores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = {}
+
+    def fill_between(_: object, time: object, low: np.ndarray, high: np.ndarray, **style: object) -> None:
+        drawn[str(style["label"])] = (low, high)
+
+    monkeypatch.setattr("matplotlib.axes.Axes.fill_between", fill_between)
+    monkeypatch.setattr("stockpred.tasks.next_token.figures.legend_above", lambda axes: None)
+    _, table = usual_scores(Split.TEST)
+    rows = table[table["symbol"] == "A1"].tail(20)
+    figures.forecast_fan("A1", rows)
+    np.testing.assert_allclose(drawn["90 %"][0], rows["previous_close"] * (1.0 + rows["q05"]))
+    np.testing.assert_allclose(drawn["50 %"][1], rows["previous_close"] * (1.0 + rows["q75"]))
 
 
 @pytest.mark.parametrize(
@@ -427,9 +482,8 @@ def test_the_training_log_sums_up_each_epoch(paths: RunPaths) -> None:
 
 
 def test_example_assets_follow_the_universe_and_take_categories_in_turn(
-    paths: RunPaths, make_market: MakeMarket
+    paths: RunPaths,
 ) -> None:
-    market = make_market(num_assets=6)
-    fill(paths, replace(market, assets=("Z", "B", "Y", "A", "X", "C")))
+    fill(paths, replace(market(num_assets=6), assets=("Z", "B", "Y", "A", "X", "C")))
     headings = re.findall(r"<h3>(.*?)</h3>", build_report(paths).read_text())
     assert [name for name in headings if len(name) == 1] == ["Z", "B", "Y", "A", "X"]

@@ -19,6 +19,7 @@ from stockpred.config.next_token import NextTokenExperiment
 from stockpred.data import bars as bar_table
 from stockpred.data import store, universe
 from stockpred.data.bars import SourceBars
+from stockpred.data.prepared import read_bars
 from stockpred.data.sources import synthetic
 from stockpred.data.splits import USED, Split
 from stockpred.tasks.next_token import dataset, prepare
@@ -93,6 +94,19 @@ def test_the_fields_agree_with_the_bars(experiment: NextTokenExperiment, run_pat
         times = pd.to_datetime(np.asarray(loaded.time[rows]), utc=True)
         np.testing.assert_array_equal(own[times], loaded.close[rows])
         np.testing.assert_allclose(np.log(own).diff()[times], loaded.close_return[rows], rtol=1e-9)
+
+
+def test_every_token_names_its_row_among_all_checked_bars(
+    experiment: NextTokenExperiment, run_paths: RunPaths
+) -> None:
+    prepare.prepare(experiment, run_paths)
+    loaded = dataset.load(run_paths)
+    checked, split = read_bars(run_paths.prepared)
+    np.testing.assert_array_equal(checked.columns.close[loaded.row], loaded.close)
+    np.testing.assert_array_equal(checked.columns.time[loaded.row], loaded.time)
+    np.testing.assert_array_equal(split[loaded.row], loaded.split)
+    symbols = np.repeat(np.array(loaded.assets)[loaded.segment_asset], loaded.segment_length)
+    assert list(checked.bars["symbol"].astype(str).to_numpy()[loaded.row]) == list(symbols)
 
 
 def test_every_bar_is_a_token_or_counted_with_its_reason(

@@ -1,15 +1,27 @@
-"""The masked cross-entropy, its weights over parts, and what it may not see."""
+"""The masked cross-entropy, its weights over parts, what it may not see, and the scores of a run."""
 
 from __future__ import annotations
 
+import re
+
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import Tensor
 
+from hpc.base.errors import UserError
+from hpc.run.paths import RunPaths
 from stockpred.config.next_token import TransformerConfig
+from stockpred.data.splits import Split
 from stockpred.learners.language_model import LanguageModel
 from stockpred.models import market_gpt
+from stockpred.score import results
+from stockpred.tasks.next_token import evaluate, task
+from stockpred.tasks.next_token.task import NextTokenTask
+from stockpred.train.checkpoint import without_lease
 from stockpred.train.learner import Batch, Networks
+from tests.stockpred.conftest import MakeExperiment, WriteUniverse
 
 V, T = 16, 12
 PRIOR = torch.linspace(-1.0, 1.0, V).log_softmax(0)
@@ -118,3 +130,57 @@ def test_forecasts_are_distributions_and_leave_the_mode_as_it_was() -> None:
     torch.testing.assert_close(first.exp().sum(-1), torch.ones(6, T))
     assert torch.equal(first, second), "dropout is off"
     assert mine.networks["model"].training
+
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def own_task(
+    make_experiment: MakeExperiment, write_universe: WriteUniverse, run_paths: RunPaths
+) -> NextTokenTask:
+    """Return an untrained task on bars of three assets, which the universe lists in no order."""
+    rows = ("Z,z,us_equity,,,", "A,a,index,,,", "M,m,us_equity,,,")
+    experiment = make_experiment(write_universe(*rows))
+    task.prepare(experiment, run_paths)
+    return task.task(experiment, run_paths)
+
+
+def test_validation_and_test_are_scored_and_every_rival_has_its_line(own_task: NextTokenTask) -> None:
+    paths = own_task.paths
+    for split in (Split.VALIDATION, Split.TEST):
+        lines = list(own_task.score(split, 7, CPU, without_lease))
+        scores = results.read(paths.test_results if split is Split.TEST else paths.validation_results)
+        assert scores.split == split.text
+        assert scores.evaluated.best_step == 7
+        assert len(lines) == 1 + len(scores.pooled.rivals)
+        model = scores.pooled.model
+        pattern = (
+            rf"{split.text}  market_gpt +{model.nats:.4f} nats  CRPS {model.crps_bp:.1f} bp"
+            rf"  log loss {re.escape(f'{model.log_loss:.4f}')}  "
+        )
+        assert re.match(pattern, lines[0])
+        assert {group.name for group in scores.categories} == {"us_equity", "index"}
+    table = pd.read_parquet(paths.predictions)
+    assert set(table["split"].unique()) == {"validation", "test"}
+
+
+def test_the_history_of_rivals_has_the_returns_and_categories_of_the_tokens(own_task: NextTokenTask) -> None:
+    dataset = own_task.dataset
+    bars = evaluate.history(dataset, own_task.paths.prepared)
+    segment = np.repeat(np.arange(len(dataset.segment_start)), dataset.segment_length)
+    np.testing.assert_allclose(
+        bars.change[dataset.row], np.expm1(dataset.close_return), rtol=1e-9, atol=1e-12
+    )
+    np.testing.assert_array_equal(bars.split[dataset.row], dataset.split)
+    np.testing.assert_array_equal(bars.category[dataset.row], dataset.segment_category[segment])
+
+
+def test_an_attempt_that_lost_its_run_writes_no_scores(own_task: NextTokenTask) -> None:
+    def lost() -> None:
+        raise UserError("another attempt holds this run")
+
+    with pytest.raises(UserError, match="another attempt"):
+        list(own_task.score(Split.TEST, 7, CPU, lost))
+    assert not own_task.paths.test_results.exists()
+    assert not own_task.paths.predictions.exists()

@@ -39,6 +39,7 @@ def make_dataset(lengths: list[int], first_days: list[int]) -> TokenDataset:
         assets=tuple(f"A{n}" for n in range(num_segments)),
         categories=("crypto",),
         asset_category=np.zeros(num_segments, np.int32),
+        row=np.arange(count),
         split=split.astype(np.int8),
         tokenizer=Tokenizer(codebook, codebook[:, 0], np.zeros(5), np.ones(5), 5.0),
     )
