@@ -52,20 +52,16 @@ ABOUT_CLAIMS = (
 
 @dataclass(frozen=True)
 class Scored:
-    """What was scored of a run; ``test`` is None while the test is sealed, or not scored yet."""
+    """What was scored of a run; ``test`` is None while it is sealed, and where its file cannot be read."""
 
     validation: SplitScores | None
     test: SplitScores | None
+    is_sealed: bool
 
     @property
     def judged(self) -> SplitScores | None:
         """The split that the headline speaks of."""
         return self.test or self.validation
-
-    @property
-    def is_sealed(self) -> bool:
-        """Whether validation was scored and the test was not."""
-        return self.test is None and self.validation is not None
 
     @property
     def splits(self) -> tuple[SplitScores, ...]:
@@ -77,17 +73,18 @@ def read(paths: RunPaths, notes: list[str]) -> Scored:
     return Scored(
         read_or_note(paths.validation_results, results.read, notes),
         read_or_note(paths.test_results, results.read, notes),
+        is_sealed=not paths.test_results.exists(),
     )
 
 
-def about_split(scores: SplitScores, bars: str) -> Iterator[str]:
+def about_split(scores: SplitScores, bars: str, *, is_sealed: bool) -> Iterator[str]:
     """Say which bars a headline speaks of, who had seen them before, and how often."""
     group = scores.pooled
     period = f"{group.num_bars:,} {bars} from {group.first_time} to {group.last_time}"
     if scores.split == Split.VALIDATION.text:
         yield (
-            f"Scored on the validation's {period}, on which the best step was chosen: that flatters. "
-            "The test is sealed."
+            f"Scored on the validation's {period}, on which the best step was chosen: that flatters."
+            f"{' The test is sealed.' if is_sealed else ''}"
         )
         return
     yield (f"Scored once on {period}, which neither training nor the choice of the best step has seen.")

@@ -150,7 +150,7 @@ class _Group:
             else tuple(metrics.coverage(own.pit, level) for level in CURVE_LEVELS),
             ic=self._correlation(own, ranked=False),
             rank_ic=self._correlation(own, ranked=True),
-            spread_bp=None if expected is None else BP * float(expected.std()),
+            spread_bp=None if expected is None else BP * _spread(expected),
             always=None if expected is None else _only_sign(expected),
             price=self._price(expected),
         )
@@ -169,11 +169,16 @@ class _Group:
 
     def _correlation(self, own: BarScores, *, ranked: bool) -> Correlation | None:
         signal = _signal(own)
-        if signal is None:
+        if signal is None or not self._has_cross_section:
             return None
         return correlation.information_coefficient(
             signal, self.outcomes.realised_return, self.outcomes.time, ranked=ranked
         )
+
+    @property
+    def _has_cross_section(self) -> bool:
+        """Whether a time can have enough assets at all: to look at each time for nothing takes long."""
+        return len(np.unique(self.outcomes.asset)) >= correlation.MIN_ASSETS
 
     def _price(self, expected: Floats | None) -> PriceErrors | None:
         if expected is None or not self.with_prices:
@@ -209,7 +214,7 @@ class _Group:
     def _rank_ic_difference(self, rival: BarScores) -> tuple[float, Estimate | None] | None:
         """Estimate the rival's RankIC less the model's over the times that have both."""
         own, others = _signal(self.model), _signal(rival)
-        if own is None or others is None:
+        if own is None or others is None or not self._has_cross_section:
             return None
         outcome, time = self.outcomes.realised_return, self.outcomes.time
         of_rival, of_model = (
@@ -250,6 +255,11 @@ def _signal(own: BarScores) -> Floats | None:
 
 def _mean(values: Floats | None, scale: float = 1.0) -> float | None:
     return None if values is None else scale * float(values.mean())
+
+
+def _spread(expected: Floats) -> float:
+    """Return the standard deviation; exactly zero for a constant, of which rounding would leave dust."""
+    return float(expected.std()) if np.ptp(expected) > 0.0 else 0.0
 
 
 def _only_sign(expected: Floats) -> str | None:

@@ -28,7 +28,7 @@ def write(
     if is_test:
         check_lease()
         scores = replace(scores, num_looks=looks.record(paths, _look(paths, task, scores, table)))
-    content = _with_other_splits(paths, table).to_parquet(index=False, compression="zstd")
+    content = _with_other_splits(paths, table, is_last=is_test).to_parquet(index=False, compression="zstd")
     check_lease()
     records.write_bytes(paths.predictions, content)
     check_lease()
@@ -48,13 +48,18 @@ def _look(paths: RunPaths, task: str, scores: SplitScores, table: pd.DataFrame) 
     )
 
 
-def _with_other_splits(paths: RunPaths, table: pd.DataFrame) -> pd.DataFrame:
-    """Return the table below the rows of other splits that were written before."""
+def _with_other_splits(paths: RunPaths, table: pd.DataFrame, *, is_last: bool) -> pd.DataFrame:
+    """Return the table with the rows of other splits that were written before; validation comes first.
+
+    Rows that cannot be read, or have other columns, are of a damaged file or an older version: they go.
+    """
     try:
         written = pd.read_parquet(io.BytesIO(paths.predictions.read_bytes()))
     except (OSError, ValueError):
         return table
     if set(written.columns) != set(table.columns):
         return table
-    others = written[~written["split"].isin(table["split"].unique())]
-    return pd.concat([others, table], ignore_index=True)[list(table.columns)]
+    others = written.loc[~written["split"].isin(table["split"].unique()), list(table.columns)]
+    if others.empty:
+        return table
+    return pd.concat([others, table] if is_last else [table, others], ignore_index=True)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hpc.base import records, text
@@ -14,15 +14,15 @@ from hpc.run.paths import RunPaths
 from stockpred.report import runfiles, scores
 from stockpred.report.runfiles import RunFiles
 from stockpred.report.scores import Scored
-from stockpred.score.results import SplitScores
+from stockpred.score.results import GroupScores, SplitScores
 
 _SAME_IN_EVERY_ROW = (
     *("array", "resources", "retry", "data.dir", "model.name"),
-    *("training.num_workers", "training.checkpoint_every_s"),
+    *("training.seed", "training.num_workers", "training.checkpoint_every_s"),
 )
 """Settings, and groups of them, that only say which run it is, where and how fast it goes.
 
-The model's name is among them because it begins every label.
+The model's name is among them because it begins every label, the seed because it has a column of its own.
 """
 
 _ROUNDING = 1e-9
@@ -46,7 +46,7 @@ class Reader:
 
 @dataclass(frozen=True, eq=False)
 class TestedRun:
-    """A run with results; ``written`` is when they were, in ns since 1970.
+    """A run with results, of a test or of validation alone; ``written`` is when, in ns since 1970.
 
     ``settings`` are those given beyond the case and its preset, such as ``series.inputs=levels``.
     """
@@ -75,9 +75,20 @@ class TestedRun:
         return self.files.is_synthetic
 
     @property
+    def seed(self) -> int | None:
+        """The training seed as the run's config has it, None where it has none."""
+        seed = self.files.setting("training", "seed") or ""
+        return int(seed) if seed.removeprefix("-").isdecimal() else None
+
+    @property
     def label(self) -> str:
-        """The model and the settings that differ from the case's own."""
+        """The model and the settings that differ from the case's own, without the seed."""
         return " ".join((self.judged.evaluated.model, *self.settings))
+
+    @property
+    def row(self) -> tuple[str, int]:
+        """Label and seed, by which rows are sorted; a newer run with the same takes the place of an older."""
+        return self.label, -1 if self.seed is None else self.seed
 
     @property
     def name(self) -> str:
@@ -86,9 +97,9 @@ class TestedRun:
 
 @dataclass(frozen=True, eq=False)
 class SubjectRuns:
-    """The runs of one subject, by label; ``newest`` is the latest of all.
+    """The runs of one subject, by label and seed; ``newest`` is the latest of all.
 
-    ``older`` were scored on the same bars, too, before a newer run of their label.
+    ``older`` were scored on the same bars, too, before a newer run of their label and seed.
     """
 
     subject: str
@@ -102,13 +113,19 @@ class Gathered:
     """The subjects in the order in which they were named.
 
     ``without_task`` maps why runs name no task to their ids. ``left_out`` has a line for each other run that
-    is not here and says why; ``damage`` names files that could not be read of runs that are.
+    is not here and says why; ``problems`` are, by run, files that could not be read of runs that are.
     """
 
     subjects: tuple[SubjectRuns, ...]
     without_task: dict[str, tuple[str, ...]]
     left_out: tuple[str, ...]
-    damage: tuple[str, ...]
+    problems: Mapping[TestedRun, tuple[str, ...]]
+
+    def with_problems(self, more: Mapping[TestedRun, Sequence[str]]) -> Gathered:
+        """Return the same with further files that could not be read."""
+        known = [run for run in self.tested if run in self.problems or run in more]
+        both = {run: (*self.problems.get(run, ()), *more.get(run, ())) for run in known}
+        return replace(self, problems=both)
 
     @property
     def runs(self) -> tuple[TestedRun, ...]:
@@ -136,6 +153,11 @@ class Gathered:
             for reason, run_ids in self.without_task.items()
         )
         return (*without_task, *self.left_out)
+
+    @property
+    def damage(self) -> tuple[str, ...]:
+        """A line for each run that is here without some of its files."""
+        return tuple(_note(run.subject, run.files, found) for run, found in self.problems.items())
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -177,52 +199,73 @@ def without_task(files: Sequence[RunFiles]) -> dict[str, tuple[str, ...]]:
     return {reason: run_ids for reason, run_ids in reasons.items() if run_ids}
 
 
+def nothing(files: Sequence[RunFiles]) -> Gathered:
+    """Return what is said of runs none of which names a task."""
+    return Gathered((), without_task(files), (), {})
+
+
 def gather(files: Sequence[RunFiles], reader: Reader) -> Gathered:
     """Choose among the runs that have results; ``files`` are of one task, or of none."""
-    left_out, damage = list[str](), list[str]()
+    left_out, problems = list[str](), dict[TestedRun, tuple[str, ...]]()
     with_task = [one for one in files if one.task]
-    tested = [run for run in (_tested(one, reader, left_out, damage) for one in with_task) if run is not None]
+    read_each = [_tested(one, reader, left_out, problems) for one in with_task]
+    tested = [run for run in read_each if run is not None]
     subjects = [
         _choose([run for run in tested if run.subject == subject], left_out)
         for subject in dict.fromkeys(run.subject for run in tested)
     ]
-    return Gathered(tuple(subjects), without_task(files), tuple(left_out), tuple(damage))
+    shown = Gathered(tuple(subjects), without_task(files), tuple(left_out), {})
+    return shown.with_problems(problems)
 
 
-def _tested(files: RunFiles, reader: Reader, left_out: list[str], damage: list[str]) -> TestedRun | None:
-    """Return the run with its scores, or None and a line that says why there are none."""
-    paths, problems = files.paths, list[str]()
-    scored = scores.read(paths, problems)
-    subject = reader.subject(files)
-    name = f"{subject} ({paths.run_id})"
-    note = f"{name}: {'; '.join(problems)}"
-    if scored.judged is None:
-        left_out.append(note if problems else _why_no_result(name, files.history))
+def _tested(
+    files: RunFiles, reader: Reader, left_out: list[str], problems: dict[TestedRun, tuple[str, ...]]
+) -> TestedRun | None:
+    """Return the run with its scores, or None and a line that says why there are none.
+
+    A test whose results cannot be read was looked at: such a run must not pass for one that is sealed.
+    """
+    paths, found = files.paths, list[str]()
+    scored, subject = scores.read(paths, found), reader.subject(files)
+    if scored.judged is None or (scored.test is None and not scored.is_sealed):
+        why = _note(subject, files, found) if found else _why_no_result(_name(subject, files), files.history)
+        left_out.append(why)
         return None
-    damage.extend([note] if problems else [])
     written = paths.validation_results if scored.test is None else paths.test_results
     settings = _settings(paths, (*_SAME_IN_EVERY_ROW, *reader.column_settings))
-    return TestedRun(files, subject, scored, written.stat().st_mtime_ns, settings)
+    run = TestedRun(files, subject, scored, written.stat().st_mtime_ns, settings)
+    if found:
+        problems[run] = tuple(found)
+    return run
+
+
+def _name(subject: str, files: RunFiles) -> str:
+    return f"{subject} ({files.run_id})"
+
+
+def _note(subject: str, files: RunFiles, problems: Sequence[str]) -> str:
+    return f"{_name(subject, files)}: {'; '.join(problems)}"
 
 
 def _same_bars(one: Scored, other: Scored) -> bool:
-    """Say whether a rival that knows nothing but the bars did the same in both, on every split of both."""
-    pairs = ((one.validation, other.validation), (one.test, other.test))
-    return all(_did_the_same(*pair) for pair in pairs if None not in pair)
+    """Say whether two runs scored a split in common, and each of those on the same bars."""
+    pairs = (one.validation, other.validation), (one.test, other.test)
+    both = [(first, second) for first, second in pairs if first is not None and second is not None]
+    return bool(both) and all(_did_the_same(first.pooled, second.pooled) for first, second in both)
 
 
-def _did_the_same(one: SplitScores | None, other: SplitScores | None) -> bool:
-    assert one is not None
-    assert other is not None
-    first, second = one.pooled, other.pooled
-    if (first.num_bars, first.first_time, first.last_time) != (
-        second.num_bars,
-        second.first_time,
-        second.last_time,
-    ):
+def _did_the_same(one: GroupScores, other: GroupScores) -> bool:
+    """Say whether a rival that knows nothing but the bars did the same in both, over the same time."""
+    if (one.num_bars, one.first_time, one.last_time) != (other.num_bars, other.first_time, other.last_time):
         return False
-    errors = [group.rival(_KNOWS_NOTHING).mae_bp for group in (first, second)]
-    return None not in errors and math.isclose(errors[0] or 0.0, errors[1] or 0.0, rel_tol=_ROUNDING)
+    first, second = _error_of_the_bars(one), _error_of_the_bars(other)
+    if first is None or second is None:
+        return first is second
+    return math.isclose(first, second, rel_tol=_ROUNDING)
+
+
+def _error_of_the_bars(group: GroupScores) -> float | None:
+    return next((rival.mae_bp for rival in group.rivals if rival.name == _KNOWS_NOTHING), None)
 
 
 def _why_no_result(name: str, history: History) -> str:
@@ -253,16 +296,16 @@ def _is_in(key: str, groups: Sequence[str]) -> bool:
 
 def _choose(tested: list[TestedRun], left_out: list[str]) -> SubjectRuns:
     """Choose among one subject's runs; name each that is left out, and why."""
-    newest, *others = sorted(tested, key=lambda run: run.written, reverse=True)
-    chosen = {newest.label: newest}
+    newest, *others = sorted(tested, key=lambda run: (run.written, run.paths.run_id), reverse=True)
+    chosen = {newest.row: newest}
     older: list[TestedRun] = []
     for run in others:
         if not _same_bars(run.scored, newest.scored):
             left_out.append(f"left out: {run.name}, scored on other bars than {newest.paths.run_id}")
-        elif run.label in chosen:
+        elif run.row in chosen:
             older.append(run)
-            left_out.append(f"left out: {run.name}, older than {chosen[run.label].paths.run_id}")
+            left_out.append(f"left out: {run.name}, older than {chosen[run.row].paths.run_id}")
         else:
-            chosen[run.label] = run
-    runs = tuple(chosen[label] for label in sorted(chosen))
+            chosen[run.row] = run
+    runs = tuple(chosen[row] for row in sorted(chosen))
     return SubjectRuns(newest.subject, newest, runs, tuple(older))

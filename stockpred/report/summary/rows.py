@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from pathlib import Path
 
-from stockpred.report.summary.correction import LEVEL, claim_of, corrected_p_values
+from stockpred.report.scores import Scored
+from stockpred.report.summary.correction import LEVEL, Correction, claim_of
 from stockpred.report.summary.gather import Gathered, SubjectRuns, TestedRun
 from stockpred.score.claims import Claim, Verdict
 from stockpred.score.results import ForecasterScores, SplitScores
-
-_SEED = "training.seed"
 
 
 @dataclass(frozen=True)
@@ -21,12 +19,14 @@ class Measure:
     """What a task's summary is about: the claim that decides, and the figure that stands for it.
 
     ``value`` is that figure of a forecaster, written with ``digits`` decimals; None where it has none.
+    Differences of the claim are written with ``claim_digits``.
     """
 
     claim: str
     head: str
     value: Callable[[ForecasterScores], float | None]
     digits: int
+    claim_digits: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,96 +38,127 @@ class ModelRow:
     corrected_p: float | None
 
     @property
+    def is_sealed(self) -> bool:
+        return self.run.scored.is_sealed
+
+    @property
     def claim(self) -> Claim | None:
+        """What the run claims of its test; None while that is sealed."""
         return claim_of(self.run, self.measure.claim)
 
     @property
-    def own_verdict(self) -> Verdict:
-        """What the run claims for itself."""
-        return self.claim.verdict if self.claim else Verdict.TOO_FEW_DATES
+    def compared(self) -> Claim | None:
+        """How the run did against its rivals on its test, or on validation while that is sealed."""
+        return self.run.judged.pooled.claim(self.measure.claim)
 
     @property
-    def verdict(self) -> Verdict:
-        """What is left of it after the correction; a sealed run claims nothing."""
-        if self.run.scored.is_sealed:
-            return Verdict.UNDECIDED
+    def verdict(self) -> Verdict | None:
+        """What is left of the claim after the correction; None where there is no claim."""
+        if self.claim is None or not self.claim.is_better:
+            return self.claim.verdict if self.claim else None
         stands = self.corrected_p is not None and self.corrected_p < LEVEL
-        return self.own_verdict if stands or self.own_verdict is not Verdict.BETTER else Verdict.UNDECIDED
-
-    @property
-    def seed(self) -> int | None:
-        """The training seed as the run's config has it, None where it has none."""
-        training = self.run.files.tree.get("training")
-        seed = str(training.get("seed")) if isinstance(training, dict) else ""
-        return int(seed) if seed.removeprefix("-").isdecimal() else None
-
-    @property
-    def settings(self) -> tuple[str, ...]:
-        """The settings that tell this run from others, without the seed, which has a column of its own."""
-        return tuple(word for word in self.run.settings if not word.startswith(f"{_SEED}="))
-
-    @property
-    def label(self) -> str:
-        return " ".join((self.run.judged.evaluated.model, *self.settings))
+        return Verdict.BETTER if stands else Verdict.UNDECIDED
 
     @property
     def name(self) -> str:
-        seed = "" if self.seed is None else f" (seed {self.seed})"
-        return f"{self.run.subject} {self.label}{seed}"
+        seed = "" if self.run.seed is None else f" (seed {self.run.seed})"
+        return f"{self.run.subject} {self.run.label}{seed}"
 
-    def value(self, scores: SplitScores | None) -> float | None:
-        """Return the model's figure on a split."""
+    @property
+    def validation(self) -> float | None:
+        return self._value(self.run.scored.validation)
+
+    @property
+    def test(self) -> float | None:
+        return self._value(self.run.scored.test)
+
+    def _value(self, scores: SplitScores | None) -> float | None:
         return None if scores is None else self.measure.value(scores.pooled.model)
 
 
+@dataclass(frozen=True)
+class Spread:
+    """Mean and sample standard deviation over seeds."""
+
+    mean: float
+    deviation: float
+
+
 @dataclass(frozen=True, eq=False)
-class SeedMean:
-    """Two or more runs that differ only by their seed."""
+class SeedGroup:
+    """Runs that differ only by their seed, in its order; a spread is None where one of them has no figure."""
 
     rows: tuple[ModelRow, ...]
 
     @property
     def label(self) -> str:
-        return self.rows[0].label
+        return self.rows[0].run.label
 
-    def value(self, of: Callable[[ModelRow], float | None]) -> tuple[float, float] | None:
-        """Return mean and sample standard deviation over the seeds; None where a run has no value."""
-        values = [value for row in self.rows if (value := of(row)) is not None]
-        if len(values) < len(self.rows):
-            return None
-        return statistics.fmean(values), statistics.stdev(values)
+    @property
+    def has_spread(self) -> bool:
+        return len(self.rows) > 1
+
+    @property
+    def validation(self) -> Spread | None:
+        return _spread([row.validation for row in self.rows])
+
+    @property
+    def test(self) -> Spread | None:
+        return _spread([row.test for row in self.rows])
+
+
+@dataclass(frozen=True)
+class RivalRow:
+    """A rival, as the newest runs that scored each split have it."""
+
+    label: str
+    validation: float | None
+    test: float | None
 
 
 @dataclass(frozen=True, eq=False)
 class SubjectRows:
-    """The rows of one subject: models by label and seed, means over seeds, and the newest run's rivals."""
+    """The rows of one subject: models by label and seed, and rivals."""
 
     subject: str
-    models: tuple[ModelRow, ...]
-    seed_means: tuple[SeedMean, ...]
-    newest: TestedRun
+    groups: tuple[SeedGroup, ...]
+    rivals: tuple[RivalRow, ...]
 
-    def rivals(self, measure: Measure) -> tuple[ForecasterScores, ...]:
-        """Return the rivals that the measure says something about, on the split that judges."""
-        return tuple(rival for rival in self.newest.judged.pooled.rivals if measure.value(rival) is not None)
-
-    def on_validation(self, rival: str) -> ForecasterScores | None:
-        validation = self.newest.scored.validation
-        return validation.pooled.rival(rival) if validation else None
+    @property
+    def models(self) -> tuple[ModelRow, ...]:
+        return tuple(row for group in self.groups for row in group.rows)
 
 
-def of(gathered: Gathered, measure: Measure) -> tuple[SubjectRows, ...]:
+def of(gathered: Gathered, measure: Measure, correction: Correction) -> tuple[SubjectRows, ...]:
     """Return the rows of every subject."""
-    corrected = corrected_p_values(gathered, measure.claim)
-    return tuple(_subject(subject, measure, corrected) for subject in gathered.subjects)
+    return tuple(_subject(subject, measure, correction) for subject in gathered.subjects)
 
 
-def _subject(subject: SubjectRuns, measure: Measure, corrected: dict[Path, float]) -> SubjectRows:
-    models = [ModelRow(run, measure, corrected.get(run.paths.root)) for run in subject.runs]
-    models.sort(key=lambda row: (row.label, row.seed or 0, row.run.paths.run_id))
-    return SubjectRows(subject.subject, tuple(models), tuple(_seed_means(models)), subject.newest)
+def _subject(subject: SubjectRuns, measure: Measure, correction: Correction) -> SubjectRows:
+    models = [ModelRow(run, measure, correction.p_values.get(run.paths.root)) for run in subject.runs]
+    groups = tuple(SeedGroup(tuple(rows)) for _, rows in groupby(models, key=lambda row: row.run.label))
+    return SubjectRows(subject.subject, groups, tuple(_rivals(subject, measure)))
 
 
-def _seed_means(models: Sequence[ModelRow]) -> list[SeedMean]:
-    groups = (tuple(group) for _, group in groupby(models, key=lambda row: row.label))
-    return [SeedMean(group) for group in groups if len({row.seed for row in group}) > 1]
+def _rivals(subject: SubjectRuns, measure: Measure) -> Iterator[RivalRow]:
+    """Yield the rivals that the measure says something about, on the test or on validation."""
+    validation = _newest_rivals(subject, lambda scored: scored.validation)
+    test = _newest_rivals(subject, lambda scored: scored.test)
+    for name, rival in (validation | test).items():
+        values = [measure.value(found[name]) if name in found else None for found in (validation, test)]
+        if values != [None, None]:
+            yield RivalRow(rival.label, *values)
+
+
+def _newest_rivals(
+    subject: SubjectRuns, split: Callable[[Scored], SplitScores | None]
+) -> dict[str, ForecasterScores]:
+    """Return the rivals by name, as the newest run has them that scored a split."""
+    newest_last = sorted(subject.runs, key=lambda run: run.written)
+    scored = [scores for run in newest_last if (scores := split(run.scored)) is not None]
+    return {rival.name: rival for rival in scored[-1].pooled.rivals} if scored else {}
+
+
+def _spread(values: Sequence[float | None]) -> Spread | None:
+    known = [value for value in values if value is not None]
+    return Spread(statistics.fmean(known), statistics.stdev(known)) if len(known) == len(values) else None

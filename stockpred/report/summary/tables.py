@@ -8,12 +8,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from hpc.base.text import count
 from stockpred.report.elements import ABSENT, Cell, Section, Table, TableRow, heads, table_row
 from stockpred.report.format import interval, number, p_value, plain, signed, with_sign
 from stockpred.report.scores import ABOUT_CLAIMS, IN_WORDS, MEASURES
-from stockpred.report.summary.headline import difference_text
+from stockpred.report.summary.correction import Correction
 from stockpred.report.summary.page import report_link
-from stockpred.report.summary.rows import Measure, ModelRow, SeedMean, SubjectRows
+from stockpred.report.summary.rows import Measure, ModelRow, RivalRow, SeedGroup, Spread, SubjectRows
 from stockpred.score.results import ForecasterScores, GroupScores, SplitScores
 
 _CSV_COLUMNS = (
@@ -54,109 +55,123 @@ class TextTable:
         return "\n".join((line(self.heads), "\n\n".join(blocks)))
 
 
-def for_terminal(subjects: Sequence[SubjectRows], measure: Measure, subject_word: str) -> TextTable:
-    """Return one block for each subject: models, means over seeds, rivals."""
-    names = (
-        *(subject_word, "forecaster", "seed", "step"),
-        *(f"{measure.head}, validation", f"{measure.head}, test", "against the hardest rival (95 %)"),
+def for_terminal(subjects: Sequence[SubjectRows], measure: Measure, subject_word: str) -> str:
+    """Return one block for each subject: models, means over seeds, rivals; ASCII."""
+    names = (subject_word, "forecaster", "seed", "step", "validation", "test", "difference (95 %)")
+    blocks = tuple(tuple(_block(subject, measure)) for subject in subjects)
+    about = (
+        f"{measure.head}; difference in {MEASURES[measure.claim]}, from the hardest rival (below 0: better)"
     )
-    blocks = tuple(tuple(tuple(map(plain, row)) for row in _block(subject)) for subject in subjects)
-    return TextTable(names, blocks, num_text_columns=2)
+    return plain(f"{about}\n{TextTable(names, blocks, num_text_columns=2).text()}")
 
 
-def _block(subject: SubjectRows) -> Iterator[tuple[str, ...]]:
-    means = {mean.rows[-1]: mean for mean in subject.seed_means}
-    for row in subject.models:
-        values = (_value(row.value(scores), row.measure) for scores in _splits(row))
-        seed = ABSENT if row.seed is None else str(row.seed)
-        step = str(row.run.judged.evaluated.best_step)
-        yield (subject.subject, row.label, seed, step, *values, difference_text(row))
-        if row in means:
-            yield _mean_cells(subject.subject, means[row])
-    measure = subject.models[0].measure
-    for rival in subject.rivals(measure):
-        validation, test = _rival_values(subject, rival, measure)
-        yield (subject.subject, rival.label, ABSENT, ABSENT, validation, test, "")
+def _block(subject: SubjectRows, measure: Measure) -> Iterator[tuple[str, ...]]:
+    for group in subject.groups:
+        for row in group.rows:
+            difference = _difference_cell(row)
+            ends = f" ({difference.aside})" if difference.aside else ""
+            text = "" if row.is_sealed else f"{difference.text}{ends}"
+            yield (subject.subject, row.run.label, *_model_figures(row), text)
+        if group.has_spread:
+            yield (subject.subject, *_seed_figures(group, measure), "")
+    for rival in subject.rivals:
+        yield (subject.subject, *_rival_figures(rival, measure), "")
 
 
-def _splits(row: ModelRow) -> tuple[SplitScores | None, SplitScores | None]:
-    return row.run.scored.validation, row.run.scored.test
+def _model_figures(row: ModelRow) -> tuple[str, ...]:
+    """Return seed, best step, and the figures on validation and test."""
+    seed = ABSENT if row.run.seed is None else str(row.run.seed)
+    step = str(row.run.judged.evaluated.best_step)
+    return (seed, step, *(number(value, row.measure.digits) for value in (row.validation, row.test)))
 
 
-def _value(value: float | None, measure: Measure) -> str:
-    return number(value, measure.digits)
+def _seed_figures(group: SeedGroup, measure: Measure) -> tuple[str, ...]:
+    """Return what a row is called, no seed, no step, and means with standard deviations on both splits."""
+
+    def cell(spread: Spread | None) -> str:
+        if spread is None:
+            return ABSENT
+        return f"{signed(spread.mean, measure.digits)} ({signed(spread.deviation, measure.digits)})"
+
+    return (f"mean (sd) of {len(group.rows)} seeds", "", "", cell(group.validation), cell(group.test))
 
 
-def _rival_values(subject: SubjectRows, rival: ForecasterScores, measure: Measure) -> tuple[str, str]:
-    """Return a rival's figures on validation and on the test."""
-    earlier = subject.on_validation(rival.name)
-    validation = None if earlier is None else measure.value(earlier)
-    test = None if subject.newest.scored.is_sealed else measure.value(rival)
-    return _value(validation, measure), _value(test, measure)
+def _rival_figures(rival: RivalRow, measure: Measure) -> tuple[str, ...]:
+    """Return a rival's name, no seed, no step, and its figures on both splits."""
+    values = (number(value, measure.digits) for value in (rival.validation, rival.test))
+    return (rival.label, "", "", *values)
 
 
-def _mean_cells(subject: str, mean: SeedMean) -> tuple[str, ...]:
-    digits = mean.rows[0].measure.digits
-    found = (
-        mean.value(lambda row: row.value(row.run.scored.validation)),
-        mean.value(lambda row: row.value(row.run.scored.test)),
-    )
-    cells = (
-        ABSENT if one is None else f"{signed(one[0], digits)} (sd {signed(one[1], digits)})" for one in found
-    )
-    return (subject, f"mean of {len(mean.rows)} seeds", "", "", *cells, "")
+def _difference_cell(row: ModelRow) -> Cell:
+    """Return the difference from the hardest rival with its interval, on the split that judges the run."""
+    if row.compared is None:
+        return Cell(ABSENT)
+    digits = row.measure.claim_digits
+    return Cell(with_sign(row.compared.mean_difference, digits), interval(row.compared.difference, digits))
 
 
 def section(
-    subjects: Sequence[SubjectRows], measure: Measure, subject_word: str, folder: Path, counted: str
+    subjects: Sequence[SubjectRows],
+    measure: Measure,
+    subject_word: str,
+    folder: Path,
+    correction: Correction,
 ) -> Section:
     """Return the comparison for the page; a model's name leads to its report, relative to ``folder``."""
     columns = heads(
         *(subject_word, "forecaster", "seed", "best step"),
-        *(
-            f"{measure.head}, validation",
-            f"{measure.head}, test",
-            "against the hardest rival",
-            "verdict",
-            "p",
-        ),
-        "corrected p",
-        text_columns=(subject_word, "forecaster", "verdict"),
+        *(f"{measure.head}, validation", f"{measure.head}, test"),
+        *("difference", "hardest rival", "verdict", "p", "corrected p"),
+        text_columns=(subject_word, "forecaster", "hardest rival", "verdict"),
     )
-    rows = [row for subject in subjects for row in _page_rows(subject, folder)]
+    rows = [row for subject in subjects for row in _page_rows(subject, measure, folder)]
     return Section(
         "Models and rivals",
-        f"A subject's rows are all scored on the same bars. {ABOUT_CLAIMS} Corrected p: after Holm's "
-        f"correction for {counted}. A model's name leads to its report.",
+        " ".join(_about_comparison(subjects, measure, subject_word, correction)),
         tables=(Table(columns, tuple(rows), has_long_text=True),),
     )
 
 
-def _page_rows(subject: SubjectRows, folder: Path) -> Iterator[TableRow]:
-    means = {mean.rows[-1]: mean for mean in subject.seed_means}
-    for index, row in enumerate(subject.models):
-        yield _model_row(subject.subject if index == 0 else "", row, folder)
-        if row in means:
-            yield table_row([*_mean_cells("", means[row]), "", "", ""])
-    measure = subject.models[0].measure
-    for rival in subject.rivals(measure):
-        yield table_row(["", rival.label, "", "", *_rival_values(subject, rival, measure), "", "", "", ""])
+def _about_comparison(
+    subjects: Sequence[SubjectRows], measure: Measure, subject_word: str, correction: Correction
+) -> Iterator[str]:
+    models = [row for subject in subjects for row in subject.models]
+    yield f"Rows of one {subject_word} are all scored on the same bars."
+    yield f"Difference: from the hardest rival in {MEASURES[measure.claim]}; negative is better."
+    yield ABOUT_CLAIMS
+    if not all(row.is_sealed for row in models):
+        replaced = correction.num_replaced
+        older = f", {replaced} of them by runs that newer ones replaced" if replaced else ""
+        counted = f"all {count(correction.num_looks, 'look')} at these bars{older}"
+        yield f"P: of being better than every rival; corrected: by Holm for {counted}."
+    if any(row.is_sealed for row in models):
+        yield "A run whose test is sealed shows its difference on validation, and claims nothing."
+    yield "A model's name leads to its report."
+
+
+def _page_rows(subject: SubjectRows, measure: Measure, folder: Path) -> Iterator[TableRow]:
+    name = subject.subject
+    for group in subject.groups:
+        for row in group.rows:
+            yield _model_row(name, row, folder)
+            name = ""
+        if group.has_spread:
+            yield table_row(["", *_seed_figures(group, measure), *[""] * 5])
+    for rival in subject.rivals:
+        yield table_row(["", *_rival_figures(rival, measure), *[""] * 5])
 
 
 def _model_row(subject: str, row: ModelRow, folder: Path) -> TableRow:
-    judged, claim = row.run.judged, row.claim
+    pooled = row.run.judged.pooled
     return table_row(
         [
             subject,
-            Cell(judged.pooled.model.label, " ".join(row.settings), report_link(row.run, folder)),
-            ABSENT if row.seed is None else str(row.seed),
-            f"{judged.evaluated.best_step:,}",
-            *(_value(row.value(scores), row.measure) for scores in _splits(row)),
-            Cell(ABSENT)
-            if claim is None
-            else Cell(with_sign(claim.mean_difference, 4), interval(claim.difference, 4)),
-            IN_WORDS[row.verdict],
-            p_value(None if claim is None else claim.p_value),
+            Cell(pooled.model.label, " ".join(row.run.settings), report_link(row.run, folder)),
+            *_model_figures(row),
+            _difference_cell(row),
+            pooled.rival(row.compared.hardest).label if row.compared else ABSENT,
+            ABSENT if row.verdict is None else IN_WORDS[row.verdict],
+            p_value(row.claim.p_value if row.claim else None),
             p_value(row.corrected_p),
         ],
         is_model=True,
@@ -164,7 +179,7 @@ def _model_row(subject: str, row: ModelRow, folder: Path) -> TableRow:
 
 
 def to_csv(subjects: Sequence[SubjectRows]) -> str:
-    """Return a row for each forecaster, group of bars and split, in full precision."""
+    """Return a row for each run's forecasters, on each group of bars of each split, in full precision."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(_CSV_COLUMNS)
@@ -181,13 +196,13 @@ def _csv_rows(row: ModelRow, scores: SplitScores) -> Iterator[tuple[object, ...]
         for own in (group.model, *group.rivals):
             is_model = own is group.model
             yield (
-                *(row.run.subject, own.name, " ".join(row.settings), row.seed, row.run.paths.run_id),
+                *(row.run.subject, own.name, " ".join(row.run.settings), row.run.seed, row.run.paths.run_id),
                 *(scores.split, group.name, is_unseen),
                 *(group.num_bars, group.num_dates, group.num_assets, group.first_time, group.last_time),
                 scores.evaluated.best_step if is_model else None,
                 *_figures(own),
                 *(cell for measure in MEASURES for cell in _difference(group, own, measure)),
-                row.corrected_p if is_model and scores is row.run.judged else None,
+                row.corrected_p if is_model and group is row.run.judged.pooled else None,
             )
 
 

@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from stockpred.config import registry
 from stockpred.report.elements import Section
-from stockpred.report.summary.gather import Gathered, Reader
+from stockpred.report.summary.gather import Gathered, Reader, TestedRun
 from stockpred.report.summary.rows import Measure
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """The sections that only one task has; ``problems`` are, by run, files that could not be read."""
+
+    sections: tuple[Section, ...] = ()
+    problems: Mapping[TestedRun, Sequence[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class TaskPart:
     """``tasks/TASK/summary.py`` holds one as ``PART``.
 
-    ``subject_word`` says what the runs are told apart by (asset, case); ``pictures`` are the sections that
-    only this task has.
+    ``subject_word`` says what the runs are told apart by (asset, case).
     """
 
     reader: Reader
     measure: Measure
     subject_word: str
-    pictures: Callable[[Gathered], tuple[Section, ...]]
+    draw: Callable[[Gathered], Pictures]
 
 
 def of(task: str) -> TaskPart:

@@ -63,7 +63,12 @@ def read_predictions(path: Path) -> pd.DataFrame:
 
 
 def headline(
-    symbol: str, scores: SplitScores, *, is_synthetic: bool, is_first_evaluation: bool = False
+    symbol: str,
+    scores: SplitScores,
+    *,
+    is_synthetic: bool,
+    is_sealed: bool = False,
+    is_first_evaluation: bool = False,
 ) -> Headline:
     """Say whether the model forecasts the next return better than last value and drift do."""
     evaluated, group = scores.evaluated, scores.pooled
@@ -74,7 +79,7 @@ def headline(
         f"parameters {_in_words(claim, group)}: {skill_text(group.model)}."
     )
     details = (
-        *report_scores.about_split(scores, bars_word(group)),
+        *report_scores.about_split(scores, bars_word(group), is_sealed=is_sealed),
         "Skill is 1 \u2212 MSE / MSE of the last value, on returns: 0\u00a0% is what doing nothing gives.",
         *_about_claim(claim, group),
         *_about_forecasts(group.model),
@@ -133,7 +138,13 @@ def _tested(files: RunFiles, scored: Scored, predictions: pd.DataFrame | None) -
     drawn = None if predictions is None else predictions[predictions["split"] == scores.split]
     return TestedPart(
         scores.evaluated,
-        headline(symbol, scores, is_synthetic=files.is_synthetic, is_first_evaluation=is_first),
+        headline(
+            symbol,
+            scores,
+            is_synthetic=files.is_synthetic,
+            is_sealed=scored.is_sealed,
+            is_first_evaluation=is_first,
+        ),
         tuple(_tiles(scores.pooled)),
         (
             report_scores.claims(scored),

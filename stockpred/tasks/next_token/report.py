@@ -62,7 +62,7 @@ def _tested(files: RunFiles, scored: Scored, predictions: pd.DataFrame | None) -
     drawn = None if predictions is None else predictions[predictions["split"] == scores.split]
     return TestedPart(
         scores.evaluated,
-        headline(files.case, scores, is_synthetic=files.is_synthetic),
+        headline(files.case, scores, is_synthetic=files.is_synthetic, is_sealed=scored.is_sealed),
         tuple(tiles(scores.pooled)),
         (
             report_scores.claims(scored),
@@ -84,7 +84,7 @@ def _predictions(path: Path) -> pd.DataFrame:
     return pd.read_parquet(path, columns=list(PREDICTIONS))
 
 
-def headline(case: str, scores: SplitScores, *, is_synthetic: bool) -> Headline:
+def headline(case: str, scores: SplitScores, *, is_synthetic: bool, is_sealed: bool = False) -> Headline:
     """Say whether the model forecasts the return better than every rival, and by how much."""
     evaluated, group = scores.evaluated, scores.pooled
     bars = f"{'synthetic ' if is_synthetic else ''}{scores.split} bars"
@@ -93,7 +93,7 @@ def headline(case: str, scores: SplitScores, *, is_synthetic: bool) -> Headline:
         f"{parameter_count(evaluated.num_parameters)} parameters {_in_words(group)}."
     )
     details = (
-        *report_scores.about_split(scores, "bars"),
+        *report_scores.about_split(scores, "bars", is_sealed=is_sealed),
         *_about_categories(scores),
         *_about_claims(group),
         *_about_close(group),

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from stockpred.report.elements import Section
 from stockpred.report.runfiles import RunFiles
 from stockpred.report.summary.gather import Gathered, Reader
 from stockpred.report.summary.rows import Measure
-from stockpred.report.summary.task_part import TaskPart
+from stockpred.report.summary.task_part import Pictures, TaskPart
 from stockpred.score.compare import CRPS
 
 
@@ -14,13 +13,13 @@ def _case(files: RunFiles) -> str:
     return f"{files.case}{files.fold}"
 
 
-def _no_pictures(gathered: Gathered) -> tuple[Section, ...]:
-    return ()
+def _no_pictures(gathered: Gathered) -> Pictures:
+    return Pictures()
 
 
 PART = TaskPart(
     Reader(subject=_case, column_settings=("data.fold",)),
-    Measure(CRPS, "CRPS, bp", lambda scores: scores.crps_bp, digits=2),
+    Measure(CRPS, "CRPS, bp", lambda scores: scores.crps_bp, digits=2, claim_digits=3),
     subject_word="case",
-    pictures=_no_pictures,
+    draw=_no_pictures,
 )

@@ -27,6 +27,7 @@ def series_of(kind: str = "changes") -> AssetSeries:
         time=time,
         close=100 * np.exp(np.cumsum(0.01 * rng.standard_normal(N))),
         stretch_start=np.where(np.arange(N) < 40, 0, 40),
+        row=np.arange(N),
         split=np.repeat([Split.TRAIN, Split.VALIDATION, Split.TEST], (98, 21, 21)).astype(np.int8),
         target_mean=90.0 if kind == "levels" else 0.0,
         target_scale=3.0,
