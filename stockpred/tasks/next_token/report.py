@@ -180,7 +180,7 @@ def tiles(group: GroupScores) -> Iterator[Tile]:
             (f"{number(row.crps_bp, 2)} bp" if claim.measure == CRPS else number(row.log_loss, 4))
             for row in (model, rival)
         )
-        yield Tile(f"{word} of the return", own, f"{rival.label} {beside}")
+        yield Tile(f"{word[:1].upper()}{word[1:]} of the return", own, f"{rival.label} {beside}")
     nats = group.claim(NATS)
     if nats is not None:
         rival = group.rival(nats.hardest)
