@@ -39,10 +39,12 @@ def commit(step):
 def leave():
     if env.is_main:
         ledger.append("stop_agreed", attempt=env.attempt, step=0, cause="deadline")
+    stop.ignore()  # as a rank of a run does: an interpreter that shuts down has no handlers any more
     sys.exit(85)
 def finish():
     if env.is_main:
         ledger.append("finished", attempt=env.attempt, step=0)
+    stop.ignore()
     sys.exit(0)
 def work_until_told():
     for step in range(10_000):
