@@ -161,7 +161,7 @@ def _fitted(
         start_XP.ravel(),
         jac=True,
         method="L-BFGS-B",
-        options={"maxiter": _MAX_STEPS, "ftol": 1e-7, "gtol": 1e-4},
+        options={"maxiter": _MAX_STEPS, "ftol": 1e-6, "gtol": 1e-4},
     )
     return np.asarray(found.x, np.float64).reshape(start_XP.shape)
 
