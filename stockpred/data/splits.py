@@ -25,11 +25,6 @@ class Split(IntEnum):
         """The name in settings, files and reports."""
         return self.name.lower()
 
-    @classmethod
-    def of(cls, text: str) -> Split:
-        """Return the split of that name; raise KeyError where there is none."""
-        return cls[text.upper()]
-
 
 USED: Final = (Split.TRAIN, Split.VALIDATION, Split.TEST)
 """All but OUTSIDE, in the order of time."""

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from stockpred.data.arrays import Bools
 from stockpred.data.times import iso_date
@@ -148,8 +150,8 @@ class _Group:
             coverage_curve=None
             if own.pit is None
             else tuple(metrics.coverage(own.pit, level) for level in CURVE_LEVELS),
-            ic=self._correlation(own, ranked=False),
-            rank_ic=self._correlation(own, ranked=True),
+            ic=self._ic(own),
+            rank_ic=correlation.averaged(self._rank_ic[own.name]) if own.name in self._rank_ic else None,
             spread_bp=None if expected is None else BP * _spread(expected),
             always=None if expected is None else _only_sign(expected),
             price=self._price(expected),
@@ -167,13 +169,25 @@ class _Group:
             return None
         return inference.direction_accuracy(call, self.outcomes.realised_return, self.outcomes.date)
 
-    def _correlation(self, own: BarScores, *, ranked: bool) -> Correlation | None:
+    def _ic(self, own: BarScores) -> Correlation | None:
         signal = _signal(own)
         if signal is None or not self._has_cross_section:
             return None
-        return correlation.information_coefficient(
-            signal, self.outcomes.realised_return, self.outcomes.time, ranked=ranked
-        )
+        outcome, time = self.outcomes.realised_return, self.outcomes.time
+        return correlation.information_coefficient(signal, outcome, time, ranked=False)
+
+    @cached_property
+    def _rank_ic(self) -> Mapping[str, pd.Series]:
+        """The RankIC at each time of every forecaster that ranks assets, by its name."""
+        if not self._has_cross_section:
+            return {}
+        outcome, time = self.outcomes.realised_return, self.outcomes.time
+        signals = {own.name: _signal(own) for own in (self.model, *self.rivals)}
+        return {
+            name: correlation.by_time(signal, outcome, time, ranked=True)
+            for name, signal in signals.items()
+            if signal is not None
+        }
 
     @property
     def _has_cross_section(self) -> bool:
@@ -197,29 +211,26 @@ class _Group:
             of_model = loss(self.model, self.outcomes)
             losses = {rival.name: loss(rival, self.outcomes) for rival in self.rivals}
             differences = {
-                name: of_model - own
+                name: self._difference(of_model, own)
                 for name, own in losses.items()
                 if of_model is not None and own is not None
             }
             if differences:
-                yield claims.of(measure, {name: self._estimate(own) for name, own in differences.items()})
+                yield claims.of(measure, differences)
         against = {rival.name: self._rank_ic_difference(rival) for rival in self.rivals}
         known = {name: found for name, found in against.items() if found is not None}
         if known:
             yield claims.of(RANK_IC, known)
 
-    def _estimate(self, difference: Floats) -> tuple[float, Estimate | None]:
-        return float(difference.mean()), inference.mean_by_group(difference, self.outcomes.date)
+    def _difference(self, loss: Floats, of_rival: Floats) -> tuple[float, Estimate | None]:
+        found = inference.diebold_mariano(loss, of_rival, self.outcomes.date)
+        return float((loss - of_rival).mean()), found
 
     def _rank_ic_difference(self, rival: BarScores) -> tuple[float, Estimate | None] | None:
         """Estimate the rival's RankIC less the model's over the times that have both."""
-        own, others = _signal(self.model), _signal(rival)
-        if own is None or others is None or not self._has_cross_section:
+        of_rival, of_model = (self._rank_ic.get(own.name) for own in (rival, self.model))
+        if of_rival is None or of_model is None:
             return None
-        outcome, time = self.outcomes.realised_return, self.outcomes.time
-        of_rival, of_model = (
-            correlation.by_time(signal, outcome, time, ranked=True) for signal in (others, own)
-        )
         difference = (of_rival - of_model).dropna()
         if difference.empty:
             return None

@@ -33,7 +33,12 @@ def information_coefficient(
     See ``by_time`` for the times that are left out. None where fewer than two times are left, or all have the
     same correlation.
     """
-    daily = by_time(prediction, outcome, time, ranked=ranked, min_assets=min_assets).to_numpy(np.float64)
+    return averaged(by_time(prediction, outcome, time, ranked=ranked, min_assets=min_assets))
+
+
+def averaged(correlations: pd.Series) -> Correlation | None:
+    """Average correlations by time; None where there are fewer than two, or all are the same."""
+    daily = correlations.to_numpy(np.float64)
     spread = float(daily.std(ddof=1)) if len(daily) > 1 else 0.0
     if spread == 0.0:
         return None
